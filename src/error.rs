@@ -1,0 +1,51 @@
+//! What ends a run before there is a report.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PATH does not lead anywhere.
+    #[error("{}: {}", crate::escape::path(.path), describe(.source))]
+    Path {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The mounts cannot be read.
+    #[error("/proc/self/mountinfo: {}", describe(.0))]
+    Mountinfo(#[source] io::Error),
+    /// PATH is on a mount that mountinfo does not list.
+    #[error(
+        "{}: its mount is not in /proc/self/mountinfo (a chroot whose root is not a mount point?)",
+        crate::escape::path(.0)
+    )]
+    UnlistedMount(PathBuf),
+    /// The mount that holds PATH cannot be reached by its own path any more.
+    #[error(
+        "{}: the mount at {} is covered by another; name a path that leads into it",
+        crate::escape::path(.path), crate::escape::path(.mountpoint)
+    )]
+    Covered {
+        /// The path as given.
+        path: PathBuf,
+        /// Where its mount is.
+        mountpoint: PathBuf,
+    },
+    /// Processes cannot be listed, so nothing can be said of holders.
+    #[error("/proc: {}", describe(.0))]
+    Proc(#[source] io::Error),
+}
+
+/// An I/O error in the words of strerror(3), without Rust's "(os error 2)".
+pub fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// A result whose error ends the run.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,74 @@
+//! Names for the screen. A deleted file's name is chosen by whoever made it: it may
+//! hold newlines, terminal sequences or marks that turn the line round.
+
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A path on one line, with everything escaped that could move the cursor or deceive the eye.
+pub fn path(path: &Path) -> String {
+    bytes(path.as_os_str().as_bytes())
+}
+
+/// Any bytes on one line: control characters and what is no UTF-8 as in Rust's and fd's escapes,
+/// a backslash doubled so that nothing is ambiguous.
+pub fn bytes(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            push(&mut text, character);
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// `text` with every character beyond ASCII escaped, for terminals without UTF-8.
+pub fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }).collect()
+}
+
+fn push(text: &mut String, character: char) {
+    if character == '\\' || character.is_control() || is_invisible(character) {
+        text.extend(character.escape_default());
+    } else {
+        text.push(character);
+    }
+}
+
+/// Characters that show nothing or change the order of what is shown: separators, zero-width and
+/// bidirectional marks, tags, variation selectors (Unicode 16, categories Cf, Zl, Zp and what
+/// terminals treat alike).
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_on_their_line() {
+        assert_eq!(bytes("größe.log".as_bytes()), "größe.log");
+        assert_eq!(bytes(b"a\nb\x1b[2J"), "a\\nb\\u{1b}[2J");
+        assert_eq!(bytes("x\u{202e}gpj".as_bytes()), "x\\u{202e}gpj");
+        assert_eq!(bytes(b"\xff\xfe.bin"), "\\xff\\xfe.bin");
+        assert_eq!(bytes(br"a\nb"), r"a\\nb");
+        assert_eq!(ascii("größe"), "gr\\u{f6}\\u{df}e");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_reach_the_terminal_raw(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            let text = bytes(&raw);
+            proptest::prop_assert!(!text.chars().any(|c| c.is_control() || is_invisible(c)));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What could not be looked at, of which kind, and what would unlock it. Nothing is
+//! dropped silently: every skip is counted, shown, and makes the report incomplete.
+
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::capability::{Capability, Effective};
+
+/// What kind of thing was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A directory whose entries could not be read or looked up.
+    Directory,
+    /// A file that could not be looked at, in a directory that could.
+    File,
+    /// A process whose descriptors could not be read.
+    Process,
+    /// A deleted file that a process has mapped and whose size could not be read.
+    Mapping,
+    /// A mount point beneath which nothing could be looked at.
+    Mount,
+    /// Another subvolume, which the walk does not enter.
+    Subvolume,
+    /// The part of a filesystem that is mounted nowhere within reach.
+    Outside,
+    /// A filesystem that does not answer.
+    Filesystem,
+}
+
+impl Kind {
+    /// The name in the JSON report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::File => "file",
+            Self::Process => "process",
+            Self::Mapping => "mapping",
+            Self::Mount => "mount",
+            Self::Subvolume => "subvolume",
+            Self::Outside => "outside",
+            Self::Filesystem => "filesystem",
+        }
+    }
+
+    /// The word for one or for `count` of them.
+    pub fn noun(self, count: usize) -> &'static str {
+        match (self, count == 1) {
+            (Self::Directory, true) => "directory",
+            (Self::Directory, false) => "directories",
+            (Self::File, true) => "file",
+            (Self::File, false) => "files",
+            (Self::Process, true) => "process",
+            (Self::Process, false) => "processes",
+            (Self::Mapping, true) => "mapped file",
+            (Self::Mapping, false) => "mapped files",
+            (Self::Mount, true) => "mount",
+            (Self::Mount, false) => "mounts",
+            (Self::Subvolume, true) => "subvolume",
+            (Self::Subvolume, false) => "subvolumes",
+            (Self::Outside, true) => "part that is not mounted",
+            (Self::Outside, false) => "parts that are not mounted",
+            (Self::Filesystem, true) => "filesystem",
+            (Self::Filesystem, false) => "filesystems",
+        }
+    }
+
+    /// The capabilities that looking at such a thing takes: capabilities(7), proc(5).
+    fn unlocked_by(self) -> &'static [Capability] {
+        match self {
+            Self::Directory | Self::File => &[Capability::DacReadSearch],
+            Self::Process => &[Capability::SysPtrace, Capability::DacReadSearch],
+            Self::Mapping => &[Capability::CheckpointRestore],
+            Self::Mount => &[Capability::SysAdmin],
+            Self::Subvolume | Self::Outside | Self::Filesystem => &[],
+        }
+    }
+}
+
+/// One thing that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it is: an absolute path.
+    pub path: PathBuf,
+    /// What the system call said; `None` where nothing failed, it is only out of reach.
+    pub errno: Option<Errno>,
+}
+
+impl Skip {
+    /// A thing of that kind, at that absolute path, for that reason.
+    pub fn new(kind: Kind, path: impl Into<PathBuf>, errno: impl Into<Option<Errno>>) -> Self {
+        Self { kind, path: path.into(), errno: errno.into() }
+    }
+
+    /// The first capability that it takes and that `held` lacks. `None` where more rights would
+    /// not help: the reason is another one, or the right is there and was refused all the same.
+    pub fn needs(&self, held: Effective) -> Option<Capability> {
+        if !matches!(self.errno, Some(Errno::EACCES | Errno::EPERM)) {
+            return None;
+        }
+        self.kind.unlocked_by().iter().copied().find(|&capability| !held.has(capability))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_advised_only_where_they_help() {
+        let none = Effective::default();
+        let denied = Skip::new(Kind::Directory, "/root", Errno::EACCES);
+        assert_eq!(denied.needs(none), Some(Capability::DacReadSearch));
+        assert_eq!(Skip::new(Kind::Directory, "/bad", Errno::EIO).needs(none), None);
+        assert_eq!(Skip::new(Kind::Subvolume, "/snap", None).needs(none), None);
+    }
+}
