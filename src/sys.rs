@@ -1,0 +1,31 @@
+//! The system calls that nix does not wrap, one thin module each. Every `unsafe`
+//! block of the project stands below this module.
+
+pub mod getdents;
+pub mod kcmp;
+pub mod mount;
+pub mod stat;
+
+/// A device number as the kernel prints it in mountinfo: `major:minor`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dev {
+    /// The driver's number; 0 for filesystems without a block device.
+    pub major: u32,
+    /// The device's number within the driver.
+    pub minor: u32,
+}
+
+impl std::fmt::Display for Dev {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl std::str::FromStr for Dev {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self { major: major.parse()?, minor: minor.parse()? })
+    }
+}

@@ -1,0 +1,95 @@
+//! statx(2), as the walk and the holder scan use it: never synchronising with a
+//! server, never following a link's last component, never triggering an automount.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::Dev;
+
+/// `st_blocks` counts units of 512 bytes whatever the filesystem's block size: stat(2).
+pub const BLOCK_UNIT: u64 = 512;
+
+/// What statx(2) says of one inode, as far as the ledger needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// The device the inode reports (on btrfs that of its subvolume).
+    pub dev: Dev,
+    /// The inode number.
+    pub inode: u64,
+    /// How many names the inode has.
+    pub links: u32,
+    /// File type and permissions, as `st_mode`.
+    pub mode: u32,
+    /// Allocated bytes: `st_blocks * 512`.
+    pub allocated: u64,
+    /// Apparent size in bytes.
+    pub size: u64,
+    /// Last modification, seconds since the epoch.
+    pub modified: i64,
+    /// The mount it was reached through, as in mountinfo; `None` before Linux 5.8.
+    pub mount: Option<u64>,
+}
+
+impl Stat {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+}
+
+/// Whether the last component of the name is followed when it is a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Look at the link itself.
+    Stay,
+    /// Follow it: how the links of /proc lead to what a process holds.
+    Follow,
+}
+
+/// Stats `name` below `dir`.
+pub fn statx_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<Stat, Errno> {
+    let flags = match links {
+        Links::Stay => libc::AT_SYMLINK_NOFOLLOW,
+        Links::Follow => 0,
+    };
+    statx(dir, name, flags)
+}
+
+/// Stats what the descriptor itself refers to.
+pub fn statx_fd(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
+    statx(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+#[inline]
+fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Stat, Errno> {
+    let flags = flags | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
+    let mask = libc::STATX_TYPE
+        | libc::STATX_INO
+        | libc::STATX_NLINK
+        | libc::STATX_BLOCKS
+        | libc::STATX_SIZE
+        | libc::STATX_MTIME
+        | libc::STATX_MNT_ID;
+    let mut buffer = MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: `name` is NUL-terminated and `buffer` has room for one struct statx. The raw
+    // call, because older musl has no wrapper.
+    let result = unsafe {
+        libc::syscall(libc::SYS_statx, dir.as_raw_fd(), name.as_ptr(), flags, mask, buffer.as_mut_ptr())
+    };
+    Errno::result(result)?;
+    // SAFETY: the call succeeded, so the kernel has filled the whole struct.
+    let raw = unsafe { buffer.assume_init_ref() };
+    Ok(Stat {
+        dev: Dev { major: raw.stx_dev_major, minor: raw.stx_dev_minor },
+        inode: raw.stx_ino,
+        links: raw.stx_nlink,
+        mode: u32::from(raw.stx_mode),
+        allocated: raw.stx_blocks.saturating_mul(BLOCK_UNIT),
+        size: raw.stx_size,
+        modified: raw.stx_mtime.tv_sec,
+        mount: (raw.stx_mask & libc::STATX_MNT_ID != 0).then_some(raw.stx_mnt_id),
+    })
+}
