@@ -1,0 +1,227 @@
+//! Which mounts there are, which filesystem a path is on, and what is mounted over it.
+
+pub mod locate;
+pub mod mountinfo;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use crate::sys::Dev;
+
+/// One line of mountinfo: `proc_pid_mountinfo(5)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Its number, unique while it exists.
+    pub id: u64,
+    /// The mount it is mounted on.
+    pub parent: u64,
+    /// The superblock's device: one for a whole filesystem, also on btrfs.
+    pub dev: Dev,
+    /// The part of the filesystem that is mounted.
+    pub root: PathBuf,
+    /// Where, as this process sees it.
+    pub mountpoint: PathBuf,
+    /// `ext4`, `fuse.sshfs`, ...
+    pub fstype: String,
+    /// What is mounted: a device node, `server:/path`, or any word.
+    pub source: OsString,
+    /// The superblock's options, comma-separated, as escaped in mountinfo: unescaping them
+    /// before they are split would make separators of the commas in their values.
+    pub options: Vec<u8>,
+}
+
+/// Filesystems in memory: each byte "on disk" is RAM or swap.
+const IN_MEMORY: [&str; 2] = ["tmpfs", "devtmpfs"];
+/// On a disk though their device number is an anonymous one.
+const WITHOUT_DEVICE_NUMBER: [&str; 4] = ["btrfs", "zfs", "bcachefs", "ubifs"];
+/// Images that are always full and in which nothing can be freed.
+const READ_ONLY_IMAGES: [&str; 5] = ["squashfs", "iso9660", "erofs", "cramfs", "romfs"];
+/// Served from elsewhere: looking at anything there may wait for the server.
+const REMOTE: [&str; 10] =
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "afs", "lustre"];
+
+impl Mount {
+    /// Whether its data lives on this machine, in memory or on a disk, and may grow.
+    pub fn is_local(&self) -> bool {
+        let fstype = self.fstype.as_str();
+        if IN_MEMORY.contains(&fstype) || WITHOUT_DEVICE_NUMBER.contains(&fstype) {
+            return true;
+        }
+        self.dev.major != 0 && !READ_ONLY_IMAGES.contains(&fstype) && !self.is_remote()
+    }
+
+    /// Whether a server, perhaps a dead one, answers for it. FUSE counts: its daemon may hang.
+    pub fn is_remote(&self) -> bool {
+        REMOTE.contains(&self.fstype.as_str()) || self.fstype == "fuse" || self.fstype.starts_with("fuse.")
+    }
+
+    /// Whether the kernel asks a server also when a link of /proc leads to its root: their dentries
+    /// have `d_weak_revalidate` (`fs/nfs/dir.c`, `fs/9p/vfs_dentry.c`). FUSE's have not.
+    pub fn asks_a_server(&self) -> bool {
+        matches!(self.fstype.as_str(), "nfs" | "nfs4" | "9p")
+    }
+
+    /// overlayfs keeps no data of its own.
+    pub fn is_overlay(&self) -> bool {
+        self.fstype == "overlay"
+    }
+
+    /// Whether directories of other devices can lie inside it without any mount: subvolumes.
+    pub fn has_subvolumes(&self) -> bool {
+        matches!(self.fstype.as_str(), "btrfs" | "bcachefs")
+    }
+
+    /// A directory named in the superblock's options, such as overlayfs's `upperdir`, in whose
+    /// value `\` escapes itself, `,` and `:` (Documentation/filesystems/overlayfs.rst).
+    pub fn directory_option(&self, name: &str) -> Option<PathBuf> {
+        let mut options = split_unescaped(&self.options, b',').into_iter();
+        let value = options.find_map(|option| {
+            option.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
+        })?;
+        Some(OsString::from_vec(unescape_backslashes(&mountinfo::unescape(&value))).into())
+    }
+}
+
+fn split_unescaped(bytes: &[u8], separator: u8) -> Vec<&[u8]> {
+    let mut escaped = false;
+    bytes
+        .split(|&byte| {
+            let splits = byte == separator && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            splits
+        })
+        .collect()
+}
+
+fn unescape_backslashes(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter();
+    while let Some(&byte) = rest.next() {
+        plain.push(if byte == b'\\' { *rest.next().unwrap_or(&byte) } else { byte });
+    }
+    plain
+}
+
+/// All mounts of this process's mount namespace, in the kernel's order.
+#[derive(Clone, Debug, Default)]
+pub struct Mounts(Vec<Mount>);
+
+/// A mount point on a filesystem, which hides the name beneath it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cover {
+    /// Where it is: an absolute path.
+    pub mountpoint: PathBuf,
+    /// The same, relative to the root of the covered mount.
+    pub relative: PathBuf,
+}
+
+impl Mounts {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mount> {
+        self.0.iter()
+    }
+
+    /// The mount with that number.
+    pub fn by_id(&self, id: u64) -> Option<&Mount> {
+        self.0.iter().find(|mount| mount.id == id)
+    }
+
+    /// What is mounted directly on `mount`, each mount point once.
+    pub fn covers_of(&self, mount: &Mount) -> Vec<Cover> {
+        let mut seen = HashSet::new();
+        let below = self.0.iter().filter(|other| other.parent == mount.id && other.id != mount.id);
+        below
+            .filter_map(|other| {
+                let relative = other.mountpoint.strip_prefix(&mount.mountpoint).ok()?;
+                (relative != Path::new("") && seen.insert(relative))
+                    .then(|| Cover { mountpoint: other.mountpoint.clone(), relative: relative.to_owned() })
+            })
+            .collect()
+    }
+
+    /// The mounts through which the filesystem of `mount` can be walked, best first: those that
+    /// show all of it, then `mount` itself. With subvolumes, those whose root leads to the root of
+    /// `mount`, from the nearest up.
+    pub fn ways_into(&self, mount: &Mount) -> Vec<&Mount> {
+        let mut ways: Vec<_> = self
+            .0
+            .iter()
+            .filter(|other| other.dev == mount.dev && mount.root.starts_with(&other.root))
+            .collect();
+        let depth = |path: &Path| path.components().count();
+        if mount.has_subvolumes() {
+            ways.sort_by_key(|way| (std::cmp::Reverse(depth(&way.root)), way.id != mount.id));
+        } else {
+            ways.sort_by_key(|way| (depth(&way.root), way.id != mount.id));
+        }
+        ways
+    }
+
+    /// For every local filesystem the mounts that show it, those that show most of it first.
+    pub fn local_filesystems(&self) -> Vec<Vec<&Mount>> {
+        let mut seen = HashSet::new();
+        let local = self.0.iter().filter(|mount| mount.is_local());
+        local
+            .filter(|mount| seen.insert(mount.dev))
+            .map(|mount| {
+                let mut ways: Vec<_> = self.0.iter().filter(|other| other.dev == mount.dev).collect();
+                ways.sort_by_key(|way| way.root.components().count());
+                ways
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mounts::mountinfo::parse;
+
+    const TABLE: &[u8] = b"\
+        21 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw\n\
+        22 21 0:21 / /proc rw - proc proc rw\n\
+        23 21 259:3 / /var/lib rw - xfs /dev/nvme0n1p3 rw\n\
+        24 23 259:2 /srv/data /var/lib/data rw - ext4 /dev/nvme0n1p2 rw\n\
+        25 21 0:40 / /mnt/nfs rw - nfs4 server:/export rw\n\
+        26 21 0:41 / /run rw - tmpfs tmpfs rw\n\
+        27 26 0:42 / /run/auto rw - autofs systemd-1 rw\n\
+        28 21 7:1 / /snap/core ro - squashfs /dev/loop1 ro\n\
+        29 21 0:43 /@ /btr rw - btrfs /dev/sdb rw,subvol=/@\n\
+        30 29 0:43 /@/var/lib /btr/x rw - btrfs /dev/sdb rw,subvol=/@\n\
+        31 21 0:44 / /merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u\\134\\054p,workdir=/w\n";
+
+    #[test]
+    fn each_local_filesystem_comes_once() {
+        let mounts = Mounts(parse(TABLE));
+        let ids: Vec<Vec<u64>> =
+            mounts.local_filesystems().iter().map(|ways| ways.iter().map(|m| m.id).collect()).collect();
+        assert_eq!(ids, [vec![21, 24], vec![23], vec![26], vec![29, 30]]);
+    }
+
+    #[test]
+    fn a_bind_mount_leads_to_the_mount_of_the_root() {
+        let mounts = Mounts(parse(TABLE));
+        let ways = |id| mounts.ways_into(mounts.by_id(id).unwrap()).iter().map(|m| m.id).collect::<Vec<_>>();
+        assert_eq!(ways(24), [21, 24]);
+        assert_eq!(ways(21), [21]);
+        assert_eq!(ways(30), [30, 29], "a subvolume's own mount before the one that contains it");
+    }
+
+    #[test]
+    fn covers_are_the_mounts_directly_on_it() {
+        let mounts = Mounts(parse(TABLE));
+        let covers = mounts.covers_of(mounts.by_id(21).unwrap());
+        let relative: Vec<_> = covers.iter().map(|c| c.relative.to_str().unwrap()).collect();
+        assert_eq!(relative, ["proc", "var/lib", "mnt/nfs", "run", "snap/core", "btr", "merged"]);
+    }
+
+    #[test]
+    fn an_overlay_names_its_upper_layer() {
+        let mounts = Mounts(parse(TABLE));
+        let overlay = mounts.by_id(31).unwrap();
+        assert_eq!(overlay.directory_option("upperdir"), Some("/u,p".into()));
+        assert_eq!(overlay.directory_option("upper"), None);
+    }
+}

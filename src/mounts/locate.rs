@@ -1,0 +1,165 @@
+//! From a path to the filesystem that holds it, and to a descriptor of that
+//! filesystem's root. Opens with `O_PATH`, which waits for no data and needs no right to read.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
+
+use super::{Cover, Mount, Mounts, mountinfo};
+use crate::deadline::within;
+use crate::error::{Error, Result};
+use crate::sys::stat::statx_fd;
+
+/// A filesystem to explain.
+#[derive(Debug)]
+pub struct Target {
+    /// The mount through which it is walked.
+    pub mount: Mount,
+    /// That mount's root, opened with `O_PATH`; or why there is none.
+    pub root: Root,
+    /// What is mounted on it.
+    pub covers: Vec<Cover>,
+    /// Set where PATH is on an overlay whose upper layer is this filesystem.
+    pub overlay: Option<Overlay>,
+}
+
+/// The root of a mount, or what kept it from being opened.
+#[derive(Debug)]
+pub enum Root {
+    /// `O_PATH` descriptor.
+    Open(OwnedFd),
+    /// No answer within the deadline.
+    Hangs,
+    /// Other mounts lie over it, so that no path leads to it.
+    Covered,
+}
+
+/// The overlay through which a path was named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// The directory that holds what was written through it.
+    pub upper: PathBuf,
+}
+
+/// On btrfs the root directory of every subvolume has this number
+/// (`include/uapi/linux/btrfs_tree.h`, `BTRFS_FIRST_FREE_OBJECTID`).
+const SUBVOLUME_ROOT_INODE: u64 = 256;
+
+/// Reads the mounts of this process's namespace.
+pub fn read_mounts() -> Result<Mounts> {
+    let text = std::fs::read("/proc/self/mountinfo").map_err(Error::Mountinfo)?;
+    Ok(Mounts(mountinfo::parse(&text)))
+}
+
+/// The filesystem that holds `path`. One that does not answer within `timeout` is a target, too:
+/// the report says so.
+pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target> {
+    let Some(opened) = open_within(path, timeout) else {
+        return mount_by_name(path, mounts).map(|mount| hanging(mount, mounts));
+    };
+    let fd = opened.map_err(|source| Error::Path { path: path.to_owned(), source })?;
+    let mount = mount_id(fd.as_fd())
+        .and_then(|id| mounts.by_id(id))
+        .ok_or_else(|| Error::UnlistedMount(path.to_owned()))?;
+    if let Some(target) = upper_layer(mount, mounts, timeout) {
+        return Ok(target);
+    }
+    let target = reachable(&mounts.ways_into(mount), mounts, timeout);
+    target.ok_or_else(|| Error::Covered { path: path.to_owned(), mountpoint: mount.mountpoint.clone() })
+}
+
+/// Every local filesystem once, also those that do not answer or cannot be reached.
+pub fn all_local(mounts: &Mounts, timeout: Duration) -> Vec<Target> {
+    let filesystems = mounts.local_filesystems();
+    filesystems
+        .into_iter()
+        .filter_map(|ways| {
+            let first = *ways.first()?;
+            Some(reachable(&ways, mounts, timeout).unwrap_or_else(|| Target {
+                mount: first.clone(),
+                root: Root::Covered,
+                covers: Vec::new(),
+                overlay: None,
+            }))
+        })
+        .collect()
+}
+
+/// Opens without following into automounts: `None` when there is no answer.
+fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<OwnedFd>> {
+    let path = path.to_owned();
+    within(timeout, move || Ok(open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?))
+}
+
+/// The first of `ways` whose mount point still leads to it. A bind mount of a directory in the
+/// middle of a subvolume is taken only if nothing better is in reach.
+fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> Option<Target> {
+    let mut second_best = None;
+    for way in ways {
+        let Some(opened) = open_within(&way.mountpoint, timeout) else {
+            return Some(hanging(way, mounts));
+        };
+        let Ok(root) = opened else { continue };
+        if mount_id(root.as_fd()) != Some(way.id) {
+            continue;
+        }
+        let inside_a_subvolume = way.fstype == "btrfs"
+            && statx_fd(root.as_fd()).is_ok_and(|stat| stat.inode != SUBVOLUME_ROOT_INODE);
+        let covers = mounts.covers_of(way);
+        let target = Target { mount: (*way).clone(), root: Root::Open(root), covers, overlay: None };
+        if !inside_a_subvolume {
+            return Some(target);
+        }
+        second_best.get_or_insert(target);
+    }
+    second_best
+}
+
+/// For an overlay: the filesystem of its upper layer, if that can be seen from here. In a
+/// container it cannot: the directory is on the host's side.
+fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Target> {
+    if !mount.is_overlay() {
+        return None;
+    }
+    let upper = mount.directory_option("upperdir")?;
+    let fd = open_within(&upper, timeout)?.ok()?;
+    let below = mounts.by_id(mount_id(fd.as_fd())?)?;
+    let target = reachable(&mounts.ways_into(below), mounts, timeout)?;
+    // A directory of that name in a container is another one. overlayfs passes on the upper
+    // layer's figures (fs/overlayfs/super.c, `ovl_statfs`), so they tell.
+    let overlay = open_within(&mount.mountpoint, timeout)?.ok()?;
+    let same = within(timeout, move || {
+        let size = |fd: &OwnedFd| fstatvfs(fd).map(|s| (s.blocks(), s.files(), s.fragment_size()));
+        size(&fd).is_ok_and(|upper| Ok(upper) == size(&overlay))
+    });
+    let overlay = Overlay { mountpoint: mount.mountpoint.clone(), upper };
+    (same == Some(true)).then_some(Target { overlay: Some(overlay), ..target })
+}
+
+fn hanging(mount: &Mount, mounts: &Mounts) -> Target {
+    Target { mount: mount.clone(), root: Root::Hangs, covers: mounts.covers_of(mount), overlay: None }
+}
+
+/// The mount a path that cannot be opened belongs to, by its name alone: the last one listed
+/// among those whose mount point is the longest prefix.
+fn mount_by_name<'a>(path: &Path, mounts: &'a Mounts) -> Result<&'a Mount> {
+    let absolute =
+        std::path::absolute(path).map_err(|source| Error::Path { path: path.to_owned(), source })?;
+    let above = mounts.iter().filter(|mount| absolute.starts_with(&mount.mountpoint));
+    above
+        .max_by_key(|mount| mount.mountpoint.components().count())
+        .ok_or_else(|| Error::UnlistedMount(path.to_owned()))
+}
+
+/// The mount a descriptor belongs to: `mnt_id` in fdinfo, `proc_pid_fdinfo(5)`, Linux 3.15.
+fn mount_id(fd: BorrowedFd<'_>) -> Option<u64> {
+    let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}

@@ -1,0 +1,137 @@
+//! What the filesystem says of itself as a whole: statvfs(3), sampled during the
+//! whole run, so that the report knows how far `used` has moved.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::statvfs::fstatvfs;
+
+use crate::bytes::Bytes;
+use crate::deadline::within;
+
+/// Often enough to see the swing of a busy filesystem; a call costs about a microsecond.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// What `df` prints, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// `f_blocks`: what the filesystem offers, without its fixed overhead.
+    pub size: Bytes,
+    /// `f_blocks - f_bfree`.
+    pub used: Bytes,
+    /// `f_bfree`: what root may still use.
+    pub free: Bytes,
+    /// `f_bavail`: what everybody may still use.
+    pub available: Bytes,
+    /// `f_bfree - f_bavail`.
+    pub reserved: Bytes,
+    /// `f_files`; 0 where inodes are made as needed.
+    pub inodes: u64,
+    /// `f_ffree`.
+    pub inodes_free: u64,
+}
+
+impl Capacity {
+    fn read(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let raw = fstatvfs(fd)?;
+        // glibc and musl fill f_frsize, also where the kernel leaves it 0.
+        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(raw.fragment_size()));
+        let (size, free, available) =
+            (bytes(raw.blocks()), bytes(raw.blocks_free()), bytes(raw.blocks_available()));
+        Ok(Self {
+            size,
+            used: size.saturating_sub(free),
+            free,
+            available,
+            reserved: free.saturating_sub(available),
+            inodes: raw.files(),
+            inodes_free: raw.files_free(),
+        })
+    }
+}
+
+/// Samples one filesystem until it is told to stop.
+pub struct Sampler {
+    samples: Arc<Mutex<Samples>>,
+    fd: Arc<OwnedFd>,
+    timeout: Duration,
+    /// Dropped to end the thread.
+    stop: mpsc::Sender<()>,
+}
+
+/// What the samples came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Samples {
+    /// The last one.
+    pub capacity: Capacity,
+    /// The least and the most that were in use.
+    least: Bytes,
+    most: Bytes,
+    /// Whether the last one could be taken; else `capacity` is an older one.
+    pub answered: bool,
+}
+
+impl Samples {
+    fn new(capacity: Capacity) -> Self {
+        Self { capacity, least: capacity.used, most: capacity.used, answered: true }
+    }
+
+    fn add(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+        self.least = self.least.min(capacity.used);
+        self.most = self.most.max(capacity.used);
+    }
+
+    /// How far `used` has moved.
+    pub fn swing(&self) -> Bytes {
+        self.most.saturating_sub(self.least)
+    }
+}
+
+impl Sampler {
+    /// Takes the first sample and starts a thread for the rest. `ETIMEDOUT` when the filesystem
+    /// does not answer within `timeout`.
+    pub fn start(root: &OwnedFd, timeout: Duration) -> Result<Self, Errno> {
+        let fd = Arc::new(root.try_clone().map_err(|_| Errno::EMFILE)?);
+        let first = Self::sample(&fd, timeout)?;
+        let samples = Arc::new(Mutex::new(Samples::new(first)));
+        let (stop, stopped) = mpsc::channel();
+        let (shared, watched) = (Arc::clone(&samples), Arc::clone(&fd));
+        // Not joined: when the filesystem dies under it, the thread never returns.
+        let thread = thread::Builder::new().name("sampler".into()).spawn(move || {
+            while stopped.recv_timeout(INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if let Ok(capacity) = Capacity::read(watched.as_fd()) {
+                    shared.lock().unwrap_or_else(PoisonError::into_inner).add(capacity);
+                }
+            }
+        });
+        // Without the thread there still are the first and the last sample.
+        drop(thread);
+        Ok(Self { samples, fd, timeout, stop })
+    }
+
+    /// Bytes in use at the latest sample.
+    pub fn used(&self) -> Bytes {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).capacity.used
+    }
+
+    /// Takes the last sample.
+    pub fn finish(self) -> Samples {
+        drop(self.stop);
+        let last = Self::sample(&self.fd, self.timeout);
+        let mut samples = *self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        match last {
+            Ok(capacity) => samples.add(capacity),
+            Err(_) => samples.answered = false,
+        }
+        samples
+    }
+
+    fn sample(fd: &Arc<OwnedFd>, timeout: Duration) -> Result<Capacity, Errno> {
+        let fd = Arc::clone(fd);
+        within(timeout, move || Capacity::read(fd.as_fd())).unwrap_or(Err(Errno::ETIMEDOUT))
+    }
+}
