@@ -1,0 +1,258 @@
+//! The view from above: every name below a root, counted as `du -sx --block-size=1`
+//! counts, in parallel, through directory descriptors.
+//!
+//! Nearly all the time goes into the system calls (one statx(2) a name, four calls a directory),
+//! so the design is about making no more of them: names are looked up relative to their
+//! directory's descriptor, a directory is opened before it is looked at, and one with very many
+//! entries is handed on buffer by buffer. What is read stays with the thread that reads it
+//! (`tree::Records`) and is put together at the end.
+
+mod covers;
+mod directory;
+mod queue;
+mod tree;
+mod worker;
+
+use std::num::NonZero;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::monitor::Monitor;
+use crate::skip::Skip;
+use crate::sys::mount::clone_detached;
+use crate::sys::stat::{Stat, statx_fd};
+use covers::Covers;
+use directory::Budget;
+use queue::{Queue, Waiting};
+use worker::{Finished, Work, Worker};
+
+pub use tree::{Directory, Tally};
+
+/// Where to walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Root<'a> {
+    /// The root of a mount, opened with `O_PATH`.
+    pub descriptor: &'a OwnedFd,
+    /// Its absolute path, for the names of what is skipped.
+    pub path: &'a Path,
+    /// The mount points on it, relative to the root.
+    pub mount_points: &'a [PathBuf],
+    /// Whether files of one mount report several devices, as on overlayfs.
+    pub devices_lie: bool,
+}
+
+/// How to walk, and what to keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A fixed number of threads. Without: one for each core, and more while they wait for a disk.
+    pub threads: Option<NonZero<usize>>,
+    /// How many of the largest directories to keep.
+    pub directories: usize,
+    /// How deep below the root those may be.
+    pub depth: Option<usize>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Walk {
+    /// What `du -sx` counts.
+    pub visible: Tally,
+    /// What each mount point hides, or why that could not be looked at: it takes the right to
+    /// clone the mount.
+    pub hidden: Result<Vec<Tally>, Errno>,
+    /// The largest visible directories, largest first.
+    pub directories: Vec<Directory>,
+    /// What could not be read, in the order of kind and path.
+    pub skips: Vec<Skip>,
+}
+
+/// What all threads share.
+struct Shared<'a> {
+    queue: Queue<Work>,
+    covers: Covers,
+    boundary: Boundary,
+    /// Whether names beneath mount points can be looked at: nothing is mounted on the clone.
+    beneath: Result<(), Errno>,
+    budget: Arc<Budget>,
+    directories: AtomicU32,
+    monitor: &'a Monitor,
+}
+
+impl Shared<'_> {
+    /// A new directory's number.
+    fn next_id(&self) -> tree::Id {
+        self.directories.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Where the filesystem ends.
+#[derive(Clone, Copy, Debug)]
+struct Boundary {
+    root: Stat,
+    devices_lie: bool,
+}
+
+/// What lies on the other side of a boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Territory {
+    Ours,
+    /// Another mount, come since mountinfo was read.
+    OtherMount,
+    /// The same mount, another device: a subvolume.
+    Subvolume,
+}
+
+impl Boundary {
+    fn territory(&self, stat: &Stat) -> Territory {
+        if self.root.mount != stat.mount {
+            Territory::OtherMount
+        } else if self.root.dev != stat.dev && !self.devices_lie {
+            Territory::Subvolume
+        } else {
+            Territory::Ours
+        }
+    }
+}
+
+/// Walks all below `root`, on a private clone of its mount if there is the right to make one: nothing
+/// is mounted on that, so names beneath mount points can be seen, and no dead server can be met. An error means that the root itself cannot be looked at.
+pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Walk, Errno> {
+    let (start, beneath) = match clone_detached(root.descriptor.as_fd()) {
+        Ok(clone) => (clone, Ok(())),
+        Err(errno) => (root.descriptor.try_clone().map_err(|_| Errno::EMFILE)?, Err(errno)),
+    };
+    let boundary = Boundary { root: statx_fd(start.as_fd())?, devices_lie: root.devices_lie };
+    let (threads, descriptors) = limits(options.threads);
+    let shared = Shared {
+        queue: Queue::new(Work::Root(start)),
+        covers: Covers::new(root.mount_points.iter().map(PathBuf::as_path)),
+        boundary,
+        beneath,
+        budget: Budget::new(descriptors),
+        directories: AtomicU32::new(tree::ROOT + 1),
+        monitor,
+    };
+    let finished = run(&shared, threads);
+    Ok(conclude(&shared, finished, root, options))
+}
+
+/// How many threads to start with and to end with.
+#[derive(Clone, Copy, Debug)]
+struct Threads {
+    first: usize,
+    most: usize,
+}
+
+/// On a cold cache the threads wait for the disk, and a queue of requests makes it faster: most of
+/// the gain comes with the first eight, on any number of cores.
+const WAITING_THREADS: usize = 32;
+/// Descriptors that one thread has in hand at most: a directory, its parent, two while reopening.
+const IN_HAND: usize = 4;
+/// Left for everything else in the process.
+const RESERVED_DESCRIPTORS: usize = 16;
+/// More than the depth of any tree met in practice, times the threads.
+const DESCRIPTORS: usize = 4096;
+
+/// The number of threads, and of directories kept open, that the limit on open files allows.
+fn limits(fixed: Option<NonZero<usize>>) -> (Threads, usize) {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(256, |(soft, _)| soft);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVED_DESCRIPTORS, Iterator::count);
+    let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(open + RESERVED_DESCRIPTORS);
+    let allowed = (spare / (2 * IN_HAND)).max(1);
+    let most = fixed.map_or(WAITING_THREADS.max(cores), NonZero::get).min(allowed);
+    let first = fixed.map_or(cores, NonZero::get).min(allowed);
+    (Threads { first, most }, spare.saturating_sub(most * IN_HAND).clamp(1, DESCRIPTORS))
+}
+
+/// How often to look whether the threads wait for the disk.
+const TICK: Duration = Duration::from_millis(5);
+/// The share of the cores' time below which they do.
+const BUSY_PERCENT: u128 = 70;
+
+/// Runs the workers until all is read.
+fn run(shared: &Shared<'_>, threads: Threads) -> Vec<Finished> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let mut handles = Vec::new();
+        let mut start = |count: usize| {
+            for _ in 0..count {
+                shared.queue.join();
+                let worker = thread::Builder::new().name("walk".into());
+                match worker.spawn_scoped(scope, || Worker::new(shared).run()) {
+                    Ok(handle) => handles.push(handle),
+                    Err(_) => shared.queue.leave(),
+                }
+            }
+            handles.len()
+        };
+        let mut running = start(threads.first);
+        let mut finished = Vec::new();
+        if running == 0 {
+            // No thread to be had (a limit on processes): then here.
+            shared.queue.join();
+            finished.push(Worker::new(shared).run());
+        }
+        let (mut clock, mut spent) = (Instant::now(), cpu_time());
+        loop {
+            let waiting = shared.queue.settle(TICK);
+            if waiting == Waiting::All {
+                break;
+            }
+            let (elapsed, used) = (clock.elapsed(), cpu_time().saturating_sub(spent));
+            (clock, spent) = (clock + elapsed, spent + used);
+            let whole = elapsed.as_micros() * cores.min(running) as u128;
+            if waiting == Waiting::None
+                && running < threads.most
+                && used.as_micros() * 100 < whole * BUSY_PERCENT
+            {
+                running = start(running.min(threads.most - running));
+            }
+        }
+        finished.extend(handles.into_iter().filter_map(|handle| handle.join().ok()));
+        finished
+    })
+}
+
+/// The processor time of this process so far.
+fn cpu_time() -> Duration {
+    let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
+    let usage = getrusage(UsageWho::RUSAGE_SELF);
+    usage.map_or(Duration::ZERO, |usage| {
+        Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
+    })
+}
+
+/// Puts together what the workers have read.
+fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options) -> Walk {
+    let (records, skipped): (Vec<_>, Vec<_>) = finished.into_iter().map(|f| (f.records, f.skips)).unzip();
+    let tree = tree::Tree::new(records, shared.directories.load(Ordering::Relaxed));
+    let (visible, hidden) = tree.sides(root.mount_points.len());
+    let mut skips: Vec<Skip> = skipped
+        .into_iter()
+        .flatten()
+        .map(|skipped| {
+            let mut path = root.path.join(tree.path(skipped.directory as usize));
+            if let Some(name) = skipped.name {
+                path.push(name);
+            }
+            Skip::new(skipped.kind, path, skipped.errno)
+        })
+        .collect();
+    skips.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
+    skips.dedup();
+    Walk {
+        visible,
+        hidden: shared.beneath.map(|()| hidden),
+        directories: tree.largest(options.directories, options.depth),
+        skips,
+    }
+}

@@ -1,0 +1,311 @@
+//! One thread of the walk: opens directories, reads their entries, looks at what is
+//! no directory.
+
+use std::cmp::Reverse;
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::directory::{Directory, Position, open_directory};
+use super::tree::{self, Id, Link, Records, Side, Tally};
+use super::{Shared, Territory, covers};
+use crate::skip::Kind;
+use crate::sys::getdents;
+use crate::sys::stat::{Links, Stat, statx_at, statx_fd};
+
+/// Large enough that a directory with very many entries is read in few calls, small enough that
+/// its buffers can be shared out evenly.
+const BUFFER: usize = 64 * 1024;
+/// A buffer with less room than this left was filled by a directory with more to come: the
+/// longest record, getdents64(2).
+const LONGEST_RECORD: usize = 280;
+
+/// Something to do.
+pub(super) enum Work {
+    /// The directory to start from.
+    Root(OwnedFd),
+    /// A directory to open and read.
+    Directory(Position),
+    /// Entries that another thread has read.
+    Entries { directory: Arc<Directory>, entries: Box<[u8]> },
+}
+
+impl Work {
+    fn inode(&self) -> u64 {
+        match self {
+            Self::Directory(position) => position.inode,
+            Self::Root(_) | Self::Entries { .. } => 0,
+        }
+    }
+}
+
+/// Something that could not be looked at: a directory, or a name in it.
+pub(super) struct Skipped {
+    pub(super) kind: Kind,
+    pub(super) directory: Id,
+    pub(super) name: Option<OsString>,
+    pub(super) errno: Option<Errno>,
+}
+
+/// What a worker leaves behind.
+pub(super) struct Finished {
+    pub(super) records: Records,
+    pub(super) skips: Vec<Skipped>,
+}
+
+pub(super) struct Worker<'a> {
+    shared: &'a Shared<'a>,
+    stack: Vec<Work>,
+    buffer: Vec<u8>,
+    records: Records,
+    skips: Vec<Skipped>,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>) -> Self {
+        let (records, skips) = (Records::default(), Vec::new());
+        Self { shared, stack: Vec::new(), buffer: vec![0; BUFFER], records, skips }
+    }
+
+    /// Works until all workers are done. When the run is cancelled, work is thrown away.
+    pub(super) fn run(mut self) -> Finished {
+        while self.shared.queue.take(&mut self.stack) {
+            while let Some(work) = self.stack.pop() {
+                if self.shared.monitor.is_cancelled() {
+                    continue;
+                }
+                self.work(work);
+                if self.stack.len() > 1 && self.shared.queue.is_hungry() {
+                    self.shared.queue.share(&mut self.stack);
+                }
+            }
+        }
+        Finished { records: self.records, skips: self.skips }
+    }
+
+    fn work(&mut self, work: Work) {
+        match work {
+            Work::Root(descriptor) => self.open_root(&descriptor),
+            Work::Directory(position) => self.open(position),
+            Work::Entries { directory, entries } => {
+                let read = directory.with(|fd| self.entries(&directory, fd, &entries));
+                match read {
+                    Ok(tally) => {
+                        self.shared.monitor.advance(tally.bytes);
+                        self.records.addition(directory.id, tally);
+                    }
+                    Err(errno) => self.skip(Kind::Directory, directory.id, None, errno),
+                }
+            }
+        }
+    }
+
+    fn open_root(&mut self, path: &OwnedFd) {
+        let position = Position {
+            parent: None,
+            name: c"".into(),
+            inode: 0,
+            place: Some(covers::ROOT),
+            side: Side::Visible,
+        };
+        let root = self.shared.boundary.root;
+        match open_directory(path.as_fd(), c".") {
+            Ok(descriptor) => self.read(position, tree::ROOT, &root, descriptor),
+            Err(errno) => {
+                let mut own = Tally::default();
+                own.count(root.allocated);
+                self.records.directory(tree::ROOT, tree::ROOT, root.inode, c"", Side::Visible, own);
+                self.skip(Kind::Directory, tree::ROOT, None, errno);
+            }
+        }
+    }
+
+    fn open(&mut self, position: Position) {
+        let Some(parent) = position.parent.clone() else { return };
+        let opened = match parent.with(|fd| open_directory(fd, &position.name)) {
+            Ok(Err(Errno::EMFILE | Errno::ENFILE)) => {
+                self.shared.budget.close_all();
+                parent.with(|fd| open_directory(fd, &position.name))
+            }
+            opened => opened,
+        };
+        match opened.flatten() {
+            Ok(descriptor) => {
+                let stat = statx_fd(descriptor.as_fd());
+                match stat.map(|stat| (self.shared.boundary.territory(&stat), stat)) {
+                    Ok((Territory::Ours, stat)) => {
+                        self.read(position, self.shared.next_id(), &stat, descriptor);
+                    }
+                    Ok((Territory::OtherMount, _)) => {}
+                    Ok((Territory::Subvolume, _)) => {
+                        self.skip(Kind::Subvolume, parent.id, Some(&position.name), None);
+                    }
+                    Err(errno) => self.skip(Kind::Directory, parent.id, Some(&position.name), errno),
+                }
+            }
+            Err(Errno::ENOENT) => {}
+            Err(errno) => self.unopened(&parent, &position, errno),
+        }
+    }
+
+    /// A directory that cannot be opened still takes up its own blocks. What has become something
+    /// else meanwhile is counted as that.
+    fn unopened(&mut self, parent: &Arc<Directory>, position: &Position, errno: Errno) {
+        let stat = parent.with(|fd| statx_at(fd, &position.name, Links::Stay)).flatten();
+        let ours = stat.ok().filter(|stat| self.shared.boundary.territory(stat) == Territory::Ours);
+        let mut tally = Tally::default();
+        match ours {
+            Some(stat) if stat.is_directory() => {
+                tally.count(stat.allocated);
+                let (id, Position { name, side, .. }) = (self.shared.next_id(), position);
+                self.records.directory(id, parent.id, stat.inode, name, *side, tally);
+            }
+            Some(stat) => {
+                self.file(parent, &position.name, &stat, &mut tally);
+                return self.records.addition(parent.id, tally);
+            }
+            None => {}
+        }
+        self.skip(Kind::Directory, parent.id, Some(&position.name), errno);
+    }
+
+    /// Reads all entries of an open directory.
+    fn read(&mut self, position: Position, id: Id, stat: &Stat, descriptor: OwnedFd) {
+        let directory = Arc::new(Directory::new(position, id, stat, descriptor, &self.shared.budget));
+        let mut own = Tally::default();
+        own.count(stat.allocated);
+        let read = directory.with(|fd| self.entries_of(&directory, fd, &mut own)).flatten();
+        if let Err(errno) = read
+            && errno != Errno::ENOENT
+        {
+            self.skip(Kind::Directory, id, None, errno);
+        }
+        self.shared.monitor.advance(own.bytes);
+        let Position { name, side, .. } = &directory.position;
+        self.records.directory(id, directory.parent_id(), directory.inode(), name, *side, own);
+        if Arc::strong_count(&directory) > 1 {
+            self.shared.budget.keep(&directory);
+        }
+    }
+
+    fn entries_of(
+        &mut self,
+        directory: &Arc<Directory>,
+        fd: BorrowedFd<'_>,
+        own: &mut Tally,
+    ) -> Result<(), Errno> {
+        loop {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let used = getdents::read(fd, &mut buffer);
+            if let Ok(used @ 1..) = used {
+                let entries = &buffer[..used];
+                let more_to_come = used + LONGEST_RECORD > buffer.len();
+                if !(more_to_come && self.hand_on(directory, entries)) {
+                    own.add(self.entries(directory, fd, entries));
+                }
+            }
+            self.buffer = buffer;
+            if used? == 0 || self.shared.monitor.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives entries to a thread that waits for work, if there is one.
+    fn hand_on(&self, directory: &Arc<Directory>, entries: &[u8]) -> bool {
+        let queue = &self.shared.queue;
+        queue.is_hungry() && {
+            let work = Work::Entries { directory: Arc::clone(directory), entries: entries.into() };
+            queue.offer(work).is_none()
+        }
+    }
+
+    /// Looks at every entry: what is no directory is counted, directories are put on the stack.
+    fn entries(&mut self, directory: &Arc<Directory>, fd: BorrowedFd<'_>, entries: &[u8]) -> Tally {
+        let mut tally = Tally::default();
+        let before = self.stack.len();
+        for entry in getdents::entries(entries) {
+            let place = directory
+                .position
+                .place
+                .and_then(|place| self.shared.covers.child(place, entry.name.to_bytes()));
+            if place.is_some_and(|place| self.is_out_of_reach(place)) {
+                continue;
+            }
+            if entry.kind == libc::DT_DIR {
+                self.push(directory, entry.name, entry.inode);
+                continue;
+            }
+            match statx_at(fd, entry.name, Links::Stay) {
+                Ok(stat) if stat.is_directory() => self.push(directory, entry.name, entry.inode),
+                Ok(stat) => self.file(directory, entry.name, &stat, &mut tally),
+                Err(Errno::ENOENT) => {}
+                Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
+                    // No right to look names up: it is the same for all of them.
+                    self.skip(Kind::Directory, directory.id, None, errno);
+                    break;
+                }
+                Err(errno) => self.skip(Kind::File, directory.id, Some(entry.name), errno),
+            }
+        }
+        // The next one popped has the lowest inode number: inodes that are near each other on the
+        // disk are read one after the other.
+        self.stack[before..].sort_unstable_by_key(|work| Reverse(work.inode()));
+        tally
+    }
+
+    /// Whether another mount lies at `place` and cannot be looked beneath. It is not even touched:
+    /// behind it may be a server that does not answer.
+    fn is_out_of_reach(&self, place: covers::Place) -> bool {
+        self.shared.beneath.is_err() && self.shared.covers.mount_at(place).is_some()
+    }
+
+    /// Counts what is no directory.
+    fn file(&mut self, directory: &Arc<Directory>, name: &CStr, stat: &Stat, tally: &mut Tally) {
+        if self.shared.boundary.territory(stat) != Territory::Ours {
+            return;
+        }
+        let (_, side) = self.place_and_side(directory, name);
+        let mut id = directory.id;
+        let apart = side != directory.position.side;
+        if apart {
+            // A file with a mount over it: beneath the mount, unlike its directory.
+            id = self.shared.next_id();
+            let mut own = Tally::default();
+            if stat.links == 1 {
+                own.count(stat.allocated);
+            }
+            self.records.directory(id, directory.id, stat.inode, c"", side, own);
+        }
+        if stat.links > 1 {
+            let (dev, inode, allocated) = (stat.dev, stat.inode, stat.allocated);
+            self.records.link(Link { dev, inode, allocated, directory: id });
+        } else if !apart {
+            tally.count(stat.allocated);
+        }
+    }
+
+    fn push(&mut self, parent: &Arc<Directory>, name: &CStr, inode: u64) {
+        let (place, side) = self.place_and_side(parent, name);
+        let (parent, name) = (Some(Arc::clone(parent)), CString::from(name));
+        let position = Position { parent, name, inode, place, side };
+        self.stack.push(Work::Directory(position));
+    }
+
+    /// Whether a name is on the way to a mount point, and whether it is beneath one.
+    fn place_and_side(&self, parent: &Directory, name: &CStr) -> (Option<covers::Place>, Side) {
+        let covers = &self.shared.covers;
+        let place = parent.position.place.and_then(|place| covers.child(place, name.to_bytes()));
+        let mount =
+            place.and_then(|place| covers.mount_at(place)).and_then(|mount| u32::try_from(mount).ok());
+        (place, mount.map_or(parent.position.side, Side::Hidden))
+    }
+
+    fn skip(&mut self, kind: Kind, directory: Id, name: Option<&CStr>, errno: impl Into<Option<Errno>>) {
+        let name = name.map(|name| OsString::from_vec(name.to_bytes().to_vec()));
+        self.skips.push(Skipped { kind, directory, name, errno: errno.into() });
+    }
+}
