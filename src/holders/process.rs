@@ -1,0 +1,381 @@
+//! One process: its descriptors, mappings, program and directories, and those of the
+//! threads that do not share them. A process that vanishes meanwhile is no error.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+use rayon::prelude::*;
+
+use super::scan::Places;
+use super::{DescriptorInfo, Hold, Unseen, Via, proc_maps};
+use crate::sys::getdents;
+use crate::sys::kcmp::{self, Resource};
+use crate::sys::stat::{Links, Stat, statx_at};
+
+/// One hold of one inode.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    /// Which of the filesystems asked for.
+    pub(super) filesystem: usize,
+    pub(super) stat: Stat,
+    pub(super) path: Option<PathBuf>,
+    pub(super) hold: Hold,
+}
+
+/// What reading a process came to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Read {
+        sightings: Vec<Sighting>,
+        unseen: Vec<Unseen>,
+        /// Why it could not be read whole.
+        denied: Option<Errno>,
+    },
+    /// A kernel thread, or gone meanwhile.
+    Nothing,
+}
+
+/// Reads process `pid` below `proc`.
+pub(super) fn read(proc: BorrowedFd<'_>, pid: i32, places: &Places) -> Outcome {
+    let mut reader = Reader { pid, places, sightings: Vec::new(), unseen: Vec::new(), denied: None };
+    let denied = match reader.process(proc) {
+        Ok(()) => reader.denied,
+        Err(errno) if is_gone(errno) => return Outcome::Nothing,
+        // Kernel threads are as closed to an ordinary user as others' processes, but hold nothing.
+        Err(_) if is_kernel_thread(proc, pid) => return Outcome::Nothing,
+        Err(errno) => Some(errno),
+    };
+    Outcome::Read { sightings: reader.sightings, unseen: reader.unseen, denied }
+}
+
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ESRCH)
+}
+
+/// What only a file on a server can answer: it is on none of the filesystems asked for.
+fn is_elsewhere(errno: Errno) -> bool {
+    matches!(errno, Errno::ESTALE | Errno::ENOTCONN | Errno::EREMOTEIO)
+}
+
+/// A task's directory in /proc.
+struct Task {
+    directory: OwnedFd,
+    /// The thread; `None` for the process as a whole.
+    tid: Option<i32>,
+}
+
+struct Reader<'a> {
+    pid: i32,
+    places: &'a Places,
+    sightings: Vec<Sighting>,
+    unseen: Vec<Unseen>,
+    denied: Option<Errno>,
+}
+
+impl Reader<'_> {
+    fn process(&mut self, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+        let leader = Task { directory: open_task(proc, self.pid)?, tid: None };
+        let has_memory = match self.link(&leader, c"exe", Via::Executable) {
+            Ok(()) => true,
+            // A kernel thread, or a leader that has exited while its threads live on.
+            Err(Errno::ENOENT) => false,
+            Err(errno) => return Err(errno),
+        };
+        if !has_memory && is_kernel_thread(proc, self.pid) {
+            return Err(Errno::ENOENT);
+        }
+        self.descriptors(&leader)?;
+        self.directories(&leader)?;
+        if has_memory {
+            self.mappings(&leader)?;
+        }
+        self.threads(proc, &leader, has_memory)
+    }
+
+    /// Reads what threads have for themselves. kcmp(2) tells which share a table; where it does not
+    /// say, each is read.
+    fn threads(&mut self, proc: BorrowedFd<'_>, leader: &Task, has_memory: bool) -> Result<(), Errno> {
+        // The link count of the task directory is two more than the number of threads
+        // (fs/proc/base.c, `proc_task_getattr`).
+        let threads = statx_at(leader.directory.as_fd(), c"task", Links::Follow)?.links;
+        if threads <= 3 && has_memory {
+            return Ok(());
+        }
+        let mut tables = vec![self.pid];
+        let mut places = vec![self.pid];
+        let mut memory_read = has_memory;
+        for tid in numbers(leader.directory.as_fd(), c"task")? {
+            let Ok(tid) = i32::try_from(tid) else { continue };
+            if tid == self.pid {
+                continue;
+            }
+            let read = self.thread(proc, tid, &mut tables, &mut places, &mut memory_read);
+            if let Err(errno) = read
+                && !is_gone(errno)
+            {
+                return Err(errno);
+            }
+        }
+        Ok(())
+    }
+
+    fn thread(
+        &mut self,
+        proc: BorrowedFd<'_>,
+        tid: i32,
+        tables: &mut Vec<i32>,
+        places: &mut Vec<i32>,
+        memory_read: &mut bool,
+    ) -> Result<(), Errno> {
+        let own_table = !shares(tid, tables, Resource::Files);
+        let own_places = !shares(tid, places, Resource::Directories);
+        if !own_table && !own_places && *memory_read {
+            return Ok(());
+        }
+        // Every thread has a directory of its own directly in /proc, though it is not listed there;
+        // unlike task/TID it has map_files.
+        let thread = Task { directory: open_task(proc, tid)?, tid: Some(tid) };
+        if own_table {
+            tables.push(tid);
+            self.descriptors(&thread)?;
+        }
+        if own_places {
+            places.push(tid);
+            self.directories(&thread)?;
+        }
+        if !*memory_read && self.link(&thread, c"exe", Via::Executable).is_ok() {
+            *memory_read = true;
+            self.mappings(&thread)?;
+        }
+        Ok(())
+    }
+
+    fn directories(&mut self, task: &Task) -> Result<(), Errno> {
+        for (name, via) in [(c"cwd", Via::WorkingDirectory), (c"root", Via::RootDirectory)] {
+            match self.link(task, name, via) {
+                // A zombie has neither.
+                Err(errno) if !is_gone(errno) => return Err(errno),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows one of the links of /proc to the thing itself.
+    fn link(&mut self, task: &Task, name: &CStr, via: Via) -> Result<(), Errno> {
+        let directory = task.directory.as_fd();
+        if self.places.may_hang() && self.places.leads_to_a_server(&read_link(directory, name)?) {
+            return Ok(());
+        }
+        let stat = statx_at(directory, name, Links::Follow)?;
+        if let Some(filesystem) = self.places.without_name(&stat) {
+            let path = last_name(read_link(directory, name).ok(), &stat);
+            let hold = Hold { pid: self.pid, tid: task.tid, via };
+            self.sightings.push(Sighting { filesystem, stat, path, hold });
+        }
+        Ok(())
+    }
+
+    /// Looks at every descriptor. A table is split only when it is very large.
+    fn descriptors(&mut self, task: &Task) -> Result<(), Errno> {
+        const AT_ONCE: usize = 4096;
+        let numbers = numbers(task.directory.as_fd(), c"fd")?;
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let table = open_directory(task.directory.as_fd(), c"fd")?;
+        let this = &*self;
+        let found = numbers.par_chunks(AT_ONCE).map(|numbers| {
+            let (mut found, mut denied) = (Vec::new(), None);
+            for &number in numbers {
+                match this.descriptor(task, table.as_fd(), number) {
+                    Ok(sighting) => found.extend(sighting),
+                    Err(errno) if is_gone(errno) || is_elsewhere(errno) => {}
+                    Err(errno) => denied = Some(errno),
+                }
+            }
+            (found, denied)
+        });
+        for (found, denied) in found.collect::<Vec<_>>() {
+            self.sightings.extend(found);
+            self.denied = self.denied.or(denied);
+        }
+        Ok(())
+    }
+
+    fn descriptor(&self, task: &Task, table: BorrowedFd<'_>, number: u32) -> Result<Option<Sighting>, Errno> {
+        if self.places.may_hang() {
+            let text = fdinfo(task, number)?;
+            let mount = field(&text, "mnt_id:").and_then(|id| id.parse().ok());
+            if mount.is_some_and(|mount| self.places.is_served(mount)) {
+                return Ok(None);
+            }
+        }
+        let name = Decimal::new(number);
+        let stat = statx_at(table, name.as_c_str(), Links::Follow)?;
+        let Some(filesystem) = self.places.without_name(&stat) else { return Ok(None) };
+        let path = last_name(read_link(table, name.as_c_str()).ok(), &stat);
+        let info = fdinfo(task, number).ok().and_then(|text| {
+            Some(DescriptorInfo {
+                flags: i32::from_str_radix(field(&text, "flags:")?, 8).ok()?,
+                position: field(&text, "pos:")?.parse().ok()?,
+            })
+        });
+        let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Descriptor { number, info } };
+        Ok(Some(Sighting { filesystem, stat, path, hold }))
+    }
+
+    /// Finds deleted files among the mappings by their text, then asks each inode.
+    fn mappings(&mut self, task: &Task) -> Result<(), Errno> {
+        let text = read_file(task.directory.as_fd(), c"maps")?;
+        for mapping in proc_maps::deleted(&text) {
+            let link = CString::new([b"map_files/", mapping.range.to_bytes()].concat()).unwrap_or_default();
+            match statx_at(task.directory.as_fd(), &link, Links::Follow) {
+                Ok(stat) => {
+                    if let Some(filesystem) = self.places.without_name(&stat) {
+                        let path = Some(mapping.path).filter(|path| !is_temporary(path, &stat));
+                        let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Mapping };
+                        self.sightings.push(Sighting { filesystem, stat, path, hold });
+                    }
+                }
+                // Unmapped meanwhile.
+                Err(errno) if is_gone(errno) => {}
+                Err(errno) => {
+                    let proc_maps::Mapping { dev, inode, path, .. } = mapping;
+                    self.unseen.push(Unseen { dev, inode, path, errno });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `tid` shares `what` with one of the tasks that have been read.
+fn shares(tid: i32, read: &[i32], what: Resource) -> bool {
+    read.iter().any(|&other| kcmp::same(other, tid, what) == Ok(true))
+}
+
+/// The name without " (deleted)"; none for what never had one.
+fn last_name(link: Option<PathBuf>, stat: &Stat) -> Option<PathBuf> {
+    let bytes = link?.into_os_string().into_vec();
+    let name = bytes.strip_suffix(b" (deleted)").unwrap_or(&bytes);
+    let path = PathBuf::from(OsStr::from_bytes(name));
+    (!is_temporary(&path, stat)).then_some(path)
+}
+
+/// Files made with `O_TMPFILE` show as `#` and their inode number (fs/dcache.c, `d_mark_tmpfile`).
+fn is_temporary(path: &Path, stat: &Stat) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes() == format!("#{}", stat.inode).as_bytes())
+}
+
+/// `PF_KTHREAD` in the flags of /proc/PID/stat, which everybody may read: `proc_pid_stat(5)`,
+/// `include/linux/sched.h`.
+fn is_kernel_thread(proc: BorrowedFd<'_>, pid: i32) -> bool {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    /// The ninth field, counted from behind the command's name, which may hold blanks.
+    const FLAGS: usize = 6;
+    let Ok(task) = open_task(proc, pid) else { return false };
+    let Ok(text) = read_file(task.as_fd(), c"stat") else { return false };
+    let Some(end) = text.iter().rposition(|&byte| byte == b')') else { return false };
+    let fields = String::from_utf8_lossy(&text[end + 1..]);
+    let flags = fields.split_ascii_whitespace().nth(FLAGS).and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_KTHREAD != 0)
+}
+
+fn open_task(proc: BorrowedFd<'_>, tid: i32) -> Result<OwnedFd, Errno> {
+    let number = u32::try_from(tid).map_err(|_| Errno::ESRCH)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(proc, Decimal::new(number).as_c_str(), flags, Mode::empty())
+}
+
+fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn read_link(directory: BorrowedFd<'_>, name: &CStr) -> Result<PathBuf, Errno> {
+    readlinkat(directory, name).map(PathBuf::from)
+}
+
+fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let fd = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    let read = std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut text);
+    read.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    Ok(text)
+}
+
+fn fdinfo(task: &Task, number: u32) -> Result<String, Errno> {
+    let directory = openat(
+        task.directory.as_fd(),
+        c"fdinfo",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let text = read_file(directory.as_fd(), Decimal::new(number).as_c_str())?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// The entries of a directory of /proc that are numbers.
+pub(super) fn numbers(parent: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u32>, Errno> {
+    const BUFFER: usize = 32 * 1024;
+    let directory = open_directory(parent, name)?;
+    let (mut buffer, mut numbers) = (vec![0; BUFFER], Vec::new());
+    loop {
+        let used = getdents::read(directory.as_fd(), &mut buffer)?;
+        if used == 0 {
+            return Ok(numbers);
+        }
+        let names = getdents::entries(&buffer[..used]).filter_map(|entry| entry.name.to_str().ok());
+        numbers.extend(names.filter_map(|name| name.parse::<u32>().ok()));
+    }
+}
+
+/// A number as a C string, without an allocation for each of very many descriptors.
+struct Decimal {
+    text: [u8; Self::LENGTH],
+    start: usize,
+}
+
+impl Decimal {
+    /// Ten digits and a NUL.
+    const LENGTH: usize = 11;
+
+    fn new(mut number: u32) -> Self {
+        let mut text = [0; Self::LENGTH];
+        let mut start = Self::LENGTH - 1;
+        loop {
+            start -= 1;
+            // A digit is less than ten.
+            text[start] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+            number /= 10;
+            if number == 0 {
+                return Self { text, start };
+            }
+        }
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.text[self.start..]).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_c_strings() {
+        for number in [0, 7, 10, 4_294_967_295] {
+            assert_eq!(Decimal::new(number).as_c_str().to_str().unwrap(), number.to_string());
+        }
+    }
+}

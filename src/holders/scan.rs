@@ -1,0 +1,170 @@
+//! All of /proc in parallel, and what it says put together by inode.
+
+use std::collections::hash_map::Entry;
+use std::num::NonZero;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::process::{self, Outcome, Sighting, numbers};
+use super::{Held, Scan, Unseen};
+use crate::skip::{Kind, Skip};
+use crate::sys::Dev;
+use crate::sys::stat::Stat;
+
+/// What belongs to the filesystems asked for, and what must not be touched.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// `st_dev` of each filesystem asked for, by its number.
+    pub devices: FxHashMap<Dev, usize>,
+    /// Their mounts: on btrfs every subvolume has a device of its own.
+    pub mounts: FxHashMap<u64, usize>,
+    /// Mounts of servers whose root may be asked for on every look-up, and their mount points.
+    pub served: FxHashMap<u64, PathBuf>,
+}
+
+impl Places {
+    /// For an inode without a name: which of the filesystems it is on, if any.
+    pub(super) fn without_name(&self, stat: &Stat) -> Option<usize> {
+        if stat.links > 0 {
+            return None;
+        }
+        let by_mount = || self.mounts.get(&stat.mount?);
+        self.devices.get(&stat.dev).or_else(by_mount).copied()
+    }
+
+    /// Whether following a link of /proc may wait for a server.
+    pub(super) fn may_hang(&self) -> bool {
+        !self.served.is_empty()
+    }
+
+    /// Whether a server answers for that mount.
+    pub(super) fn is_served(&self, mount: u64) -> bool {
+        self.served.contains_key(&mount)
+    }
+
+    /// Whether a path, as /proc shows it, lies on such a mount.
+    pub(super) fn leads_to_a_server(&self, path: &Path) -> bool {
+        self.served.values().any(|mountpoint| path.starts_with(mountpoint))
+    }
+}
+
+/// Reads all processes below `proc` and returns the inodes without name that belong to `places`,
+/// by the number of their filesystem. When no process could be finished for as long as `timeout`, the
+/// remaining ones are given up: they are waiting for a server that does not answer.
+pub fn scan(
+    proc: &Path,
+    places: Places,
+    threads: Option<NonZero<usize>>,
+    timeout: Duration,
+) -> Result<Vec<Scan>, Errno> {
+    let count = places.devices.values().chain(places.mounts.values()).max().map_or(0, |last| last + 1);
+    let directory = open(proc, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let pids: Vec<i32> =
+        numbers(directory.as_fd(), c".")?.into_iter().filter_map(|pid| i32::try_from(pid).ok()).collect();
+    let (sender, receiver) = mpsc::channel();
+    let mut pending: FxHashSet<i32> = pids.iter().copied().collect();
+    let places = Arc::new(places);
+    let shared = Arc::clone(&places);
+    let reading = thread::Builder::new().name("holders".into()).spawn(move || {
+        let read = |pid| {
+            // Nobody receives any more when the time was up.
+            let _ = sender.send((pid, process::read(directory.as_fd(), pid, &shared)));
+        };
+        let threads = threads.map_or(0, NonZero::get);
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+            Ok(pool) => pool.install(|| pids.into_par_iter().with_max_len(1).for_each(read)),
+            // No more threads to be had: then one after the other.
+            Err(_) => pids.into_iter().for_each(read),
+        }
+    });
+    reading.map_err(|_| Errno::EAGAIN)?;
+
+    let mut gathered = Gathered::default();
+    while !pending.is_empty() {
+        let Ok((pid, outcome)) = receiver.recv_timeout(timeout) else { break };
+        pending.remove(&pid);
+        gathered.add(proc, pid, outcome);
+    }
+    gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
+    Ok(gathered.by_filesystem(&places, count))
+}
+
+fn process_skip(proc: &Path, pid: i32, errno: Errno) -> Skip {
+    Skip::new(Kind::Process, proc.join(pid.to_string()), errno)
+}
+
+#[derive(Default)]
+struct Gathered {
+    held: FxHashMap<(usize, Dev, u64), Held>,
+    unseen: Vec<Unseen>,
+    skips: Vec<Skip>,
+    processes: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, proc: &Path, pid: i32, outcome: Outcome) {
+        match outcome {
+            Outcome::Read { sightings, unseen, denied } => {
+                match denied {
+                    Some(errno) => self.skips.push(process_skip(proc, pid, errno)),
+                    None => self.processes += 1,
+                }
+                self.unseen.extend(unseen);
+                for sighting in sightings {
+                    self.sighting(sighting);
+                }
+            }
+            Outcome::Nothing => {}
+        }
+    }
+
+    fn sighting(&mut self, sighting: Sighting) {
+        let Sighting { filesystem, stat, path, hold } = sighting;
+        match self.held.entry((filesystem, stat.dev, stat.inode)) {
+            Entry::Occupied(mut entry) => {
+                let held = entry.get_mut();
+                // It may have grown between two looks.
+                held.stat = stat;
+                held.path = held.path.take().or(path);
+                held.holds.push(hold);
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Held { stat, path, holds: vec![hold] });
+            }
+        }
+    }
+
+    fn by_filesystem(mut self, places: &Places, count: usize) -> Vec<Scan> {
+        self.skips.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut scans: Vec<Scan> = (0..count)
+            .map(|_| Scan { processes: self.processes, skips: self.skips.clone(), ..Scan::default() })
+            .collect();
+        for unseen in self.unseen {
+            let Some(&filesystem) = places.devices.get(&unseen.dev) else { continue };
+            let known = self.held.contains_key(&(filesystem, unseen.dev, unseen.inode));
+            let skips = &mut scans[filesystem].skips;
+            let skip = Skip::new(Kind::Mapping, unseen.path, unseen.errno);
+            if !known && !skips.contains(&skip) {
+                skips.push(skip);
+            }
+        }
+        for ((filesystem, ..), mut held) in self.held {
+            held.holds.sort_unstable();
+            held.holds.dedup();
+            scans[filesystem].held.push(held);
+        }
+        for scan in &mut scans {
+            scan.held.sort_by_key(|held| (std::cmp::Reverse(held.stat.allocated), held.stat.inode));
+        }
+        scans
+    }
+}
