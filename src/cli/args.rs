@@ -1,0 +1,191 @@
+//! What can be typed.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::bytes::Units;
+use crate::explain::Request;
+use crate::report::text::Detail;
+
+/// How many holders, and how many directories in JSON, are listed unless told otherwise.
+const TOP: usize = 10;
+
+/// The disk is full, but du says otherwise: account for every byte that df calls used.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "whyfull",
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 complete; 1 printed, but something could not be read; 2 wrong usage or no report.\n\
+        Nothing is changed anywhere. As an ordinary user it shows what that user may see; sudo shows the rest."
+)]
+pub(super) struct Args {
+    /// Explain the filesystems that hold these paths [default: .]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Explain every local filesystem, each once
+    #[arg(short, long)]
+    all: bool,
+
+    /// List at most N deleted files
+    #[arg(short = 'n', long, value_name = "N", default_value_t = TOP)]
+    pub(super) top: usize,
+
+    /// List the N largest directories
+    #[arg(long, value_name = "N")]
+    dirs: Option<usize>,
+
+    /// List directories at most N levels below the filesystem's root
+    #[arg(short, long, value_name = "N")]
+    depth: Option<usize>,
+
+    /// How to count the files you can see
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t = Method::Auto)]
+    method: Method,
+
+    /// Use N threads [default: one for each core, more while they wait for the disk]
+    #[arg(short = 'j', long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+
+    /// Wait this long for a filesystem that does not answer
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// What to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    format: Format,
+
+    /// Same as --format json
+    #[arg(long)]
+    json: bool,
+
+    /// Write to FILE: beside it first, then renamed
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Use powers of 1000: kB, MB, GB
+    #[arg(long, conflicts_with = "bytes")]
+    si: bool,
+
+    /// Print whole bytes
+    #[arg(short, long)]
+    bytes: bool,
+
+    /// When to use colour
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(super) color: Color,
+
+    /// Leave out progress, and what is told of things skipped
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// List everything that was skipped
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Show no progress
+    #[arg(long)]
+    no_progress: bool,
+
+    /// Accepted from habit: other filesystems are never entered
+    #[arg(short = 'x', long, overrides_with = "one_file_system")]
+    one_file_system: bool,
+}
+
+/// How visible bytes are counted. Auto is the best way there is, which is to walk.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Method {
+    Auto,
+    Walk,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+/// When colour is used. Auto: on a terminal, unless `NO_COLOR` or `TERM=dumb` say otherwise.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<Color> for anstream::ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::AlwaysAnsi,
+            Color::Never => Self::Never,
+        }
+    }
+}
+
+impl Args {
+    /// What is to be explained.
+    pub(super) fn request(&self) -> Request {
+        let default = Request::default();
+        let paths = match (self.paths.is_empty(), self.all) {
+            (true, true) => Vec::new(),
+            (true, false) => default.paths,
+            (false, _) => self.paths.clone(),
+        };
+        match self.method {
+            Method::Auto | Method::Walk => Request {
+                paths,
+                all: self.all,
+                threads: self.threads,
+                timeout: self.timeout,
+                directories: self.dirs.unwrap_or(TOP),
+                depth: self.depth,
+            },
+        }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
+    pub(super) fn units(&self) -> Units {
+        match (self.bytes, self.si) {
+            (true, _) => Units::Plain,
+            (false, true) => Units::Decimal,
+            (false, false) => Units::Binary,
+        }
+    }
+
+    pub(super) fn detail(&self) -> Detail {
+        match (self.quiet, self.verbose) {
+            (true, _) => Detail::Quiet,
+            (false, true) => Detail::Verbose,
+            (false, false) => Detail::Normal,
+        }
+    }
+
+    pub(super) fn lists_directories(&self) -> bool {
+        self.dirs.is_some() || self.depth.is_some()
+    }
+
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.quiet && !self.no_progress
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,49 @@
+//! How the command ends.
+
+use std::io;
+use std::sync::Arc;
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+use signal_hook::low_level::emulate_default_handler;
+
+use crate::monitor::Monitor;
+
+/// The ways to end, as shells see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: everything was looked at.
+    Complete,
+    /// 1: there is a report, but something could not be read, as with du.
+    Incomplete,
+    /// 2: wrong usage, or no report.
+    Failure,
+    /// Ended by SIGINT, after a partial report.
+    Interrupted,
+}
+
+impl Exit {
+    /// Ends the process. After an interrupt it dies by the signal, so that a shell loop ends, too.
+    pub fn end(self) -> ! {
+        let code = match self {
+            Self::Complete => 0,
+            Self::Incomplete => 1,
+            Self::Failure => 2,
+            Self::Interrupted => {
+                // Only an unknown signal is refused.
+                let _ = emulate_default_handler(SIGINT);
+                130
+            }
+        };
+        std::process::exit(code)
+    }
+}
+
+/// The first SIGINT ends the run early with what is known; a second ends the process at once.
+pub(super) fn cancel_on_interrupt(monitor: &Monitor) -> io::Result<()> {
+    let cancelled = monitor.cancel_flag();
+    // In this order: the condition is looked at before it is set.
+    flag::register_conditional_default(SIGINT, Arc::clone(&cancelled))?;
+    flag::register(SIGINT, cancelled)?;
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! From what the rooms have seen to the report's own values.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::Seen;
+use crate::bytes::Bytes;
+use crate::capability::{Capability, Effective};
+use crate::findings;
+use crate::holders::describe::{Owner, describe};
+use crate::holders::{Held, Hold, Via};
+use crate::ledger::{Cause, Ledger, Views};
+use crate::probe;
+use crate::remedy;
+use crate::report::{
+    Capacity, Detail, Directory, Filesystem, HeldBy, Hidden, Holder, Method, Overlay, Process, Report, Row,
+    SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
+};
+use crate::skip::Skip;
+use crate::walk::{Tally, Walk};
+
+/// What is told of the run as a whole.
+pub(super) struct Run {
+    pub(super) started: SystemTime,
+    pub(super) finished: SystemTime,
+    pub(super) elapsed: Duration,
+    pub(super) interrupted: bool,
+}
+
+/// Builds the report; describes the holders that are in it.
+pub(super) fn report(run: &Run, seen: &[Seen], proc: &Path, timeout: Duration) -> Report {
+    let holds = seen.iter().flat_map(|seen| &seen.scan.held).flat_map(|held| &held.holds);
+    let mut pids: Vec<i32> = holds.map(|hold| hold.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    let owners = if pids.is_empty() { HashMap::new() } else { describe(&pids, proc, timeout) };
+    let rights = Effective::current();
+    let filesystems: Vec<Filesystem> =
+        seen.iter().map(|seen| filesystem(seen, &owners, rights, run.interrupted)).collect();
+    Report {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") },
+        host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        started: run.started,
+        finished: run.finished,
+        elapsed_ms: u64::try_from(run.elapsed.as_millis()).unwrap_or(u64::MAX),
+        as_root: nix::unistd::geteuid().is_root(),
+        complete: !run.interrupted && filesystems.iter().all(|filesystem| filesystem.skipped.is_empty()),
+        interrupted: run.interrupted,
+        filesystems,
+    }
+}
+
+fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, interrupted: bool) -> Filesystem {
+    let mount = &seen.target.mount;
+    let walk = seen.walk.as_ref().ok();
+    let skips = seen.skips();
+    let hidden = walk.and_then(|walk| hidden(seen, walk));
+    let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
+    let capacity = seen.samples.as_ref().map(|samples| capacity(&samples.capacity)).unwrap_or_default();
+    let views = Views {
+        used: capacity.used_bytes,
+        swing: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing),
+        visible: walk.map_or_else(Tally::default, |walk| walk.visible),
+        hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
+        unlinked: total(holders.iter().map(|holder| (holder.bytes, 1))),
+        skipped: interrupted || !skips.is_empty(),
+    };
+    let ledger = Ledger::close(&views);
+    Filesystem {
+        mountpoint: mount.mountpoint.clone(),
+        root: mount.root.clone(),
+        source: PathBuf::from(&mount.source),
+        fstype: mount.fstype.clone(),
+        dev: mount.dev.to_string(),
+        overlay: seen
+            .target
+            .overlay
+            .as_ref()
+            .map(|overlay| Overlay { mountpoint: overlay.mountpoint.clone(), path: overlay.upper.clone() }),
+        capacity,
+        method: Method::Walk,
+        visible_bytes: views.visible.bytes,
+        gap_bytes: ledger.gap,
+        unexplained_bound_bytes: ledger.bound,
+        ledger: rows(&ledger, hidden.as_deref()),
+        remedies: remedy::advise(&holders),
+        holders,
+        hidden: hidden.unwrap_or_default(),
+        directories: walk.map(|walk| directories(walk, &mount.mountpoint)).unwrap_or_default(),
+        findings: findings::find(&capacity),
+        processes_read: seen.scan.processes,
+        skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
+    }
+}
+
+fn total(amounts: impl Iterator<Item = (Bytes, u64)>) -> Tally {
+    amounts.fold(Tally::default(), |sum, (bytes, inodes)| Tally {
+        bytes: sum.bytes + bytes,
+        inodes: sum.inodes + inodes,
+    })
+}
+
+fn rows(ledger: &Ledger, hidden: Option<&[Hidden]>) -> Vec<Row> {
+    let parts = hidden.unwrap_or_default().iter();
+    let parts: Vec<Detail> = parts
+        .map(|hidden| Detail { name: hidden.mountpoint.to_string_lossy().into_owned(), bytes: hidden.bytes })
+        .collect();
+    let rows = ledger.rows.iter();
+    rows.map(|row| Row {
+        cause: row.cause,
+        bytes: row.bytes,
+        basis: row.basis,
+        inodes: row.inodes,
+        detail: if row.cause == Cause::HiddenByMount { parts.clone() } else { Vec::new() },
+    })
+    .collect()
+}
+
+/// What the walk found beneath each mount point, the most first.
+fn hidden(seen: &Seen, walk: &Walk) -> Option<Vec<Hidden>> {
+    let covers = seen.target.covers.iter().zip(walk.hidden.as_ref().ok()?);
+    let mut hidden: Vec<Hidden> = covers
+        .map(|(cover, tally)| Hidden {
+            mountpoint: cover.mountpoint.clone(),
+            bytes: tally.bytes,
+            inodes: tally.inodes,
+        })
+        .collect();
+    hidden.sort_by(|a, b| (b.bytes, &a.mountpoint).cmp(&(a.bytes, &b.mountpoint)));
+    Some(hidden)
+}
+
+fn directories(walk: &Walk, mountpoint: &Path) -> Vec<Directory> {
+    let largest = walk.directories.iter();
+    largest
+        .map(|directory| Directory {
+            path: mountpoint.join(&directory.path),
+            bytes: directory.tally.bytes,
+            inodes: directory.tally.inodes,
+        })
+        .collect()
+}
+
+fn capacity(sample: &probe::Capacity) -> Capacity {
+    Capacity {
+        size_bytes: sample.size,
+        used_bytes: sample.used,
+        free_bytes: sample.free,
+        available_bytes: sample.available,
+        reserved_bytes: sample.reserved,
+        inodes: sample.inodes,
+        inodes_free: sample.inodes_free,
+    }
+}
+
+fn skipped(skip: Skip, rights: Effective) -> Skipped {
+    Skipped {
+        kind: skip.kind,
+        errno: skip.errno.map(|errno| format!("{errno:?}")),
+        needs: skip.needs(rights).map(Capability::name),
+        path: skip.path,
+    }
+}
+
+fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
+    Holder {
+        dev: held.stat.dev.to_string(),
+        inode: held.stat.inode,
+        kind: kind(held.stat.mode),
+        bytes: Bytes(held.stat.allocated),
+        size_bytes: Bytes(held.stat.size),
+        path: held.path.clone(),
+        written: timestamp(held.stat.modified),
+        held_by: held.holds.iter().map(|hold| held_by(hold, owners.get(&hold.pid))).collect(),
+    }
+}
+
+fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {
+    let owner = owner.cloned().unwrap_or_default();
+    let (via, fd, info) = match hold.via {
+        Via::Descriptor { number, info } => ("fd", Some(number), info),
+        Via::Mapping => ("map", None, None),
+        Via::Executable => ("exe", None, None),
+        Via::WorkingDirectory => ("cwd", None, None),
+        Via::RootDirectory => ("root", None, None),
+    };
+    let membership = owner.membership;
+    HeldBy::Process(Process {
+        pid: hold.pid,
+        tid: hold.tid,
+        fd,
+        via,
+        flags: info.map(|info| flags::names(info.flags)),
+        position: info.map(|info| info.position),
+        command: owner.command,
+        user: owner.user,
+        started: owner.started.and_then(timestamp),
+        system_service: membership.unit.clone().filter(|_| membership.is_system_service),
+        unit: membership.unit,
+        container: membership.container,
+        pod: membership.pod,
+    })
+}
+
+/// The type in `st_mode`, by the names of the report.
+fn kind(mode: u32) -> &'static str {
+    match mode & libc::S_IFMT {
+        libc::S_IFDIR => "directory",
+        libc::S_IFLNK => "symlink",
+        libc::S_IFIFO => "fifo",
+        libc::S_IFSOCK => "socket",
+        libc::S_IFCHR => "character_device",
+        libc::S_IFBLK => "block_device",
+        _ => "file",
+    }
+}

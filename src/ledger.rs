@@ -1,0 +1,164 @@
+//! The ledger: rows that add up to `used` to the byte, each saying how it was
+//! obtained. Pure.
+
+use serde::Serialize;
+
+use crate::bytes::{Bytes, Gap};
+use crate::walk::Tally;
+
+/// What a row counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Names that can be reached from the filesystem's root: what `du -sx` prints.
+    Visible,
+    /// Names beneath mount points.
+    HiddenByMount,
+    /// Inodes without a name that processes hold.
+    UnlinkedOpen,
+    /// All the rest of `used`.
+    Unexplained,
+}
+
+/// How a row's bytes were obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// Read from the kernel or the filesystem.
+    Measured,
+    /// What the other rows leave.
+    Remainder,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it counts.
+    pub cause: Cause,
+    /// Negative only for the remainder: when files add up to more than is in use.
+    pub bytes: Gap,
+    /// How far to trust it.
+    pub basis: Basis,
+    /// How many inodes, where they were counted.
+    pub inodes: Option<u64>,
+}
+
+/// What the views of one filesystem came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Views {
+    /// What `df` calls used.
+    pub used: Bytes,
+    /// How far that moved during the run.
+    pub swing: Bytes,
+    /// The view from above.
+    pub visible: Tally,
+    /// The same beneath mount points; `None` where that could not be looked at.
+    pub hidden: Option<Tally>,
+    /// What processes were found to hold.
+    pub unlinked: Tally,
+    /// Whether anything was skipped whose amount is not known.
+    pub skipped: bool,
+}
+
+/// The rows, and what they leave open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// In a fixed order. Only what this run looked at; rows of zero bytes included.
+    pub rows: Vec<Row>,
+    /// `used - visible`.
+    pub gap: Gap,
+    /// How much of the unexplained may come from changes during the run and from what was skipped.
+    pub bound: Bytes,
+}
+
+impl Ledger {
+    /// Closes the ledger.
+    pub fn close(views: &Views) -> Self {
+        let measured = |cause, tally: Tally| Row {
+            cause,
+            bytes: Gap::from(tally.bytes),
+            basis: Basis::Measured,
+            inodes: Some(tally.inodes),
+        };
+        let mut rows = vec![measured(Cause::Visible, views.visible)];
+        rows.extend(views.hidden.map(|hidden| measured(Cause::HiddenByMount, hidden)));
+        rows.push(measured(Cause::UnlinkedOpen, views.unlinked));
+        let explained: Gap = rows.iter().map(|row| row.bytes).sum();
+        let rest = Gap::from(views.used) - explained;
+        rows.push(Row { cause: Cause::Unexplained, bytes: rest, basis: Basis::Remainder, inodes: None });
+        // What was skipped could only add: it may be all that is missing, and nothing of an excess.
+        let skipped = if views.skipped && rest > Gap(0) { rest.magnitude() } else { Bytes::ZERO };
+        Self { rows, gap: views.used - views.visible.bytes, bound: views.swing + skipped }
+    }
+
+    /// The bytes of one row; zero if there is none.
+    pub fn bytes(&self, cause: Cause) -> Gap {
+        self.rows.iter().find(|row| row.cause == cause).map_or(Gap(0), |row| row.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tally(bytes: u64) -> Tally {
+        Tally { bytes: Bytes(bytes), inodes: 1 }
+    }
+
+    fn views() -> impl Strategy<Value = Views> {
+        let amount = || 0..u64::MAX / 32;
+        (amount(), amount(), amount(), proptest::option::of(amount()), amount(), any::<bool>()).prop_map(
+            |(used, swing, visible, hidden, unlinked, skipped)| Views {
+                used: Bytes(used),
+                swing: Bytes(swing),
+                visible: tally(visible),
+                hidden: hidden.map(tally),
+                unlinked: tally(unlinked),
+                skipped,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn rows_add_up_to_used(views in views()) {
+            let ledger = Ledger::close(&views);
+            let sum: i128 = ledger.rows.iter().map(|row| i128::from(row.bytes.0)).sum();
+            prop_assert_eq!(sum, i128::from(views.used.0));
+            let rest: i128 = ledger.rows[1..].iter().map(|row| i128::from(row.bytes.0)).sum();
+            prop_assert_eq!(rest, i128::from(ledger.gap.0));
+        }
+
+        #[test]
+        fn only_the_remainder_is_negative_and_only_it_is_called_so(views in views()) {
+            for row in Ledger::close(&views).rows {
+                prop_assert_eq!(row.basis == Basis::Remainder, row.cause == Cause::Unexplained);
+                prop_assert!(row.bytes >= Gap(0) || row.basis == Basis::Remainder);
+            }
+        }
+
+        #[test]
+        fn the_bound_is_the_swing_when_nothing_was_skipped(views in views()) {
+            let ledger = Ledger::close(&Views { skipped: false, ..views });
+            prop_assert_eq!(ledger.bound, views.swing);
+        }
+    }
+
+    #[test]
+    fn what_was_skipped_may_be_all_that_is_missing_but_no_excess() {
+        let base = Views { used: Bytes(100), visible: tally(60), skipped: true, ..Views::default() };
+        assert_eq!(Ledger::close(&base).bound, Bytes(40));
+        assert_eq!(Ledger::close(&Views { visible: tally(130), ..base }).bound, Bytes(0));
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_has_no_row() {
+        let causes = |hidden| {
+            let ledger = Ledger::close(&Views { hidden, ..Views::default() });
+            ledger.rows.iter().map(|row| row.cause).collect::<Vec<_>>()
+        };
+        assert_eq!(causes(None), [Cause::Visible, Cause::UnlinkedOpen, Cause::Unexplained]);
+        assert_eq!(causes(Some(Tally::default()))[1], Cause::HiddenByMount);
+    }
+}

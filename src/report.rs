@@ -1,0 +1,269 @@
+//! The report: one data model behind every output. The names of its fields are a
+//! contract; within one schema version they are only ever added to.
+
+pub mod flags;
+pub mod json;
+mod serialize;
+pub mod text;
+
+pub use serialize::timestamp;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::bytes::{Bytes, Gap};
+use crate::findings::Finding;
+use crate::ledger::{Basis, Cause};
+use crate::remedy::Remedy;
+
+/// The version of the names.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What one run found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Who made it.
+    pub tool: Tool,
+    /// The machine's name.
+    pub host: String,
+    /// When the run began.
+    #[serde(serialize_with = "serialize::time")]
+    pub started: SystemTime,
+    /// When it ended.
+    #[serde(serialize_with = "serialize::time")]
+    pub finished: SystemTime,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Whether it ran as root: where not, that is the first thing to try.
+    pub as_root: bool,
+    /// False as soon as anything was skipped, or the run interrupted.
+    pub complete: bool,
+    /// Whether it was ended early: then nothing is more than a lower bound.
+    pub interrupted: bool,
+    /// In the order asked for.
+    pub filesystems: Vec<Filesystem>,
+}
+
+/// The program that made a report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tool {
+    /// `whyfull`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+/// One filesystem explained.
+#[derive(Clone, Debug, Serialize)]
+pub struct Filesystem {
+    /// Where the walk started.
+    #[serde(flatten, serialize_with = "serialize::mountpoint")]
+    pub mountpoint: PathBuf,
+    /// The part of the filesystem that is mounted there.
+    #[serde(flatten, serialize_with = "serialize::root")]
+    pub root: PathBuf,
+    /// What is mounted.
+    #[serde(flatten, serialize_with = "serialize::source")]
+    pub source: PathBuf,
+    /// Its type.
+    pub fstype: String,
+    /// `major:minor`.
+    pub dev: String,
+    /// Set where PATH was on an overlay that keeps its files here.
+    pub overlay: Option<Overlay>,
+    /// What `df` prints.
+    pub capacity: Capacity,
+    /// How visible bytes were counted.
+    pub method: Method,
+    /// What `du -sx` of the mount point prints.
+    pub visible_bytes: Bytes,
+    /// `used - visible`.
+    pub gap_bytes: Gap,
+    /// Rows that add up to `used`.
+    pub ledger: Vec<Row>,
+    /// How much of the unexplained may come from changes during the run and from what was skipped.
+    pub unexplained_bound_bytes: Bytes,
+    /// Inodes without a name, each once, largest first.
+    pub holders: Vec<Holder>,
+    /// What each mount point hides.
+    pub hidden: Vec<Hidden>,
+    /// The largest visible directories, cumulative like du.
+    pub directories: Vec<Directory>,
+    /// Why it may be full when bytes are not the reason.
+    pub findings: Vec<Finding>,
+    /// What would free space.
+    pub remedies: Vec<Remedy>,
+    /// How many processes were looked into.
+    pub processes_read: u64,
+    /// What could not be looked at.
+    pub skipped: Vec<Skipped>,
+}
+
+/// The overlay through which a path was named.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overlay {
+    /// Where it is mounted.
+    #[serde(flatten, serialize_with = "serialize::mountpoint")]
+    pub mountpoint: PathBuf,
+    /// Its upper directory.
+    #[serde(flatten, serialize_with = "serialize::path")]
+    pub path: PathBuf,
+}
+
+/// What `df` prints, in bytes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Capacity {
+    /// `f_blocks`.
+    pub size_bytes: Bytes,
+    /// `f_blocks - f_bfree`.
+    pub used_bytes: Bytes,
+    /// `f_bfree`.
+    pub free_bytes: Bytes,
+    /// `f_bavail`.
+    pub available_bytes: Bytes,
+    /// `f_bfree - f_bavail`.
+    pub reserved_bytes: Bytes,
+    /// `f_files`.
+    pub inodes: u64,
+    /// `f_ffree`.
+    pub inodes_free: u64,
+}
+
+/// How visible bytes were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// By walking the names.
+    Walk,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What it counts.
+    pub cause: Cause,
+    /// How much.
+    pub bytes: Gap,
+    /// How far to trust it.
+    pub basis: Basis,
+    /// How many inodes, where they were counted.
+    pub inodes: Option<u64>,
+    /// What it consists of, where that is known.
+    pub detail: Vec<Detail>,
+}
+
+/// A part of a row.
+#[derive(Clone, Debug, Serialize)]
+pub struct Detail {
+    /// What.
+    pub name: String,
+    /// How much.
+    pub bytes: Bytes,
+}
+
+/// An inode without a name.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Holder {
+    /// `major:minor` of the filesystem that has its blocks.
+    pub dev: String,
+    /// Its number.
+    pub inode: u64,
+    /// `file`, `directory`, ...
+    pub kind: &'static str,
+    /// Allocated bytes.
+    pub bytes: Bytes,
+    /// Apparent size.
+    pub size_bytes: Bytes,
+    /// As last named; none if it never had a name.
+    #[serde(flatten, serialize_with = "serialize::optional_path")]
+    pub path: Option<PathBuf>,
+    /// Last modification; none where the clock was far off.
+    #[serde(serialize_with = "serialize::optional_time")]
+    pub written: Option<SystemTime>,
+    /// Who holds it: at least one.
+    pub held_by: Vec<HeldBy>,
+}
+
+/// One holder of one inode.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum HeldBy {
+    /// A process.
+    Process(Process),
+}
+
+/// A process that holds an inode.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// The thread, where not the whole process holds it.
+    pub tid: Option<i32>,
+    /// The descriptor.
+    pub fd: Option<u32>,
+    /// `fd`, `map`, `cwd`, `root` or `exe`.
+    pub via: &'static str,
+    /// How the descriptor was opened: `O_RDWR|O_APPEND`.
+    pub flags: Option<String>,
+    /// The descriptor's offset.
+    pub position: Option<u64>,
+    /// The command's name.
+    pub command: Option<String>,
+    /// Whose it is.
+    pub user: Option<String>,
+    /// Since when it runs.
+    #[serde(serialize_with = "serialize::optional_time")]
+    pub started: Option<SystemTime>,
+    /// The systemd unit.
+    pub unit: Option<String>,
+    /// The unit, if it is a service of the system's own manager.
+    #[serde(skip)]
+    pub system_service: Option<String>,
+    /// The container's id.
+    pub container: Option<String>,
+    /// The Kubernetes pod's uid.
+    pub pod: Option<String>,
+}
+
+/// What a mount point hides.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hidden {
+    /// Where it is.
+    #[serde(flatten, serialize_with = "serialize::mountpoint")]
+    pub mountpoint: PathBuf,
+    /// Allocated bytes beneath it, the covered directory included.
+    pub bytes: Bytes,
+    /// Inodes beneath it.
+    pub inodes: u64,
+}
+
+/// A visible directory with all below it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Directory {
+    /// Where it is.
+    #[serde(flatten, serialize_with = "serialize::path")]
+    pub path: PathBuf,
+    /// Allocated bytes.
+    pub bytes: Bytes,
+    /// Inodes, each once.
+    pub inodes: u64,
+}
+
+/// Something that could not be looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Skipped {
+    /// Of which kind.
+    #[serde(serialize_with = "serialize::kind")]
+    pub kind: crate::skip::Kind,
+    /// Where it is.
+    #[serde(flatten, serialize_with = "serialize::path")]
+    pub path: PathBuf,
+    /// What the system call said: `EACCES`; none where nothing failed.
+    pub errno: Option<String>,
+    /// The capability that would unlock it.
+    pub needs: Option<&'static str>,
+}

@@ -1,0 +1,263 @@
+//! The screen: one question, one answer, then who and what to do. Pure: from the
+//! report to text with styles, which the output strips where they do not belong.
+
+mod layout;
+mod rows;
+mod skips;
+mod table;
+mod tables;
+
+use std::time::SystemTime;
+
+use anstyle::{AnsiColor, Style as Ansi};
+
+use super::{Capacity, Filesystem, Report};
+use crate::bytes::{Bytes, Gap, Units, grouped};
+use crate::escape;
+use crate::skip::Kind;
+use layout::{elapsed, wrap};
+
+/// How the screen is to look.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// Columns.
+    pub width: usize,
+    /// Whether the terminal shows more than ASCII.
+    pub unicode: bool,
+    /// How amounts are written.
+    pub units: Units,
+    /// At most this many holders.
+    pub top: usize,
+    /// Whether to list the largest directories.
+    pub directories: bool,
+    /// How much to tell of what was skipped.
+    pub detail: Detail,
+    /// From when to count "2 s ago".
+    pub now: SystemTime,
+}
+
+/// How much to tell of what was skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    Quiet,
+    /// How much, and how to see it.
+    Normal,
+    /// Each thing.
+    Verbose,
+}
+
+/// For the row that matters most.
+const LOUD: Ansi = AnsiColor::Red.on_default().bold();
+/// For headings and notes.
+const QUIET: Ansi = Ansi::new().dimmed();
+/// For mount points.
+const STRONG: Ansi = Ansi::new().bold();
+
+/// Below this share of `used` a gap is nothing to write home about: one in so many.
+const NEGLIGIBLE_PART: u64 = 200;
+/// As is one of that many bytes, which a filesystem keeps for itself however small it is.
+const NEGLIGIBLE: Bytes = Bytes(1 << 20);
+
+/// The whole screen.
+pub fn render(report: &Report, style: &Style) -> String {
+    let mut screen = Screen { style, text: String::new() };
+    if report.interrupted {
+        screen.sentence("Interrupted: this is what was known by then.");
+        screen.blank();
+    }
+    let alone = report.filesystems.len() == 1;
+    for filesystem in &report.filesystems {
+        screen.filesystem(filesystem, report, alone);
+    }
+    if !alone {
+        if style.detail != Detail::Quiet {
+            skips::of_processes(&mut screen, &report.filesystems, report.as_root);
+        }
+        let skipped = report.filesystems.iter().any(|filesystem| !filesystem.skipped.is_empty());
+        screen.sentence(&totals(report, skipped));
+    }
+    screen.text
+}
+
+struct Screen<'a> {
+    style: &'a Style,
+    text: String,
+}
+
+impl Screen<'_> {
+    fn line(&mut self, line: &str) {
+        let line = if self.style.unicode { line.to_owned() } else { to_ascii(line) };
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    fn blank(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn sentence(&mut self, text: &str) {
+        for line in wrap(text, self.style.width) {
+            self.line(&line);
+        }
+    }
+
+    fn filesystem(&mut self, filesystem: &Filesystem, report: &Report, alone: bool) {
+        if let Some(skipped) = filesystem.skipped.iter().find(|skipped| skipped.kind == Kind::Filesystem)
+            && filesystem.capacity.size_bytes == Bytes::ZERO
+        {
+            self.unreachable(filesystem, skipped.errno.as_deref());
+            return;
+        }
+        for finding in &filesystem.findings {
+            self.sentence(&format!("{}: {}", escape::path(&filesystem.mountpoint), finding.message));
+        }
+        self.header(filesystem);
+        self.blank();
+        let healthy = is_healthy(filesystem);
+        if healthy {
+            self.healthy(filesystem);
+        } else {
+            rows::write(self, filesystem);
+            tables::holders(self, filesystem);
+            tables::remedies(self, filesystem);
+        }
+        if self.style.directories {
+            tables::directories(self, filesystem);
+        }
+        if self.style.detail != Detail::Quiet {
+            skips::of_filesystem(self, filesystem, alone, report.as_root);
+        }
+        let mut footer =
+            if healthy { String::new() } else { format!("{} % explained.", explained(filesystem)) };
+        if alone && !(healthy && filesystem.skipped.is_empty()) {
+            footer = format!("{footer} {}", totals(report, !filesystem.skipped.is_empty()));
+        }
+        if !footer.is_empty() {
+            self.blank();
+            self.sentence(footer.trim());
+        }
+        if self.style.detail == Detail::Verbose {
+            skips::list(self, filesystem);
+        }
+        if !alone {
+            self.blank();
+        }
+    }
+
+    /// `/  ext4 on /dev/sda1  94.0 of 100.0 GiB used  (1.0 GiB free, 5.0 GiB reserved for root)`
+    fn header(&mut self, filesystem: &Filesystem) {
+        let Capacity { size_bytes, used_bytes, available_bytes, reserved_bytes, .. } = filesystem.capacity;
+        let units = self.style.units;
+        let scale = units.scale_of(size_bytes);
+        let used = if units.scale_of(used_bytes) == scale {
+            scale.number(scale.steps(Gap::from(used_bytes)))
+        } else {
+            units.format(used_bytes)
+        };
+        let mut free = format!("{} free", units.format(available_bytes));
+        if reserved_bytes > Bytes::ZERO {
+            free = format!("{free}, {} reserved for root", units.format(reserved_bytes));
+        }
+        let size = scale.format(size_bytes);
+        let line = format!("{}  {used} of {size} used  ({free})", identity(filesystem));
+        self.titled(&line, filesystem);
+        if let Some(overlay) = &filesystem.overlay {
+            let (mountpoint, upper) = (escape::path(&overlay.mountpoint), escape::path(&overlay.path));
+            self.sentence(&format!(
+                "The overlay at {mountpoint} stores nothing itself: its files are on this filesystem, in {upper}."
+            ));
+        }
+    }
+
+    /// A line that starts with the mount point, which is set off.
+    fn titled(&mut self, line: &str, filesystem: &Filesystem) {
+        let mountpoint = escape::path(&filesystem.mountpoint);
+        for (index, line) in wrap(line, self.style.width).iter().enumerate() {
+            let bold = line.strip_prefix(&mountpoint).filter(|_| index == 0);
+            match bold {
+                Some(rest) => self.line(&format!("{STRONG}{mountpoint}{STRONG:#}{rest}")),
+                None => self.line(line),
+            }
+        }
+    }
+
+    fn healthy(&mut self, filesystem: &Filesystem) {
+        let (visible, used) = (filesystem.visible_bytes, filesystem.capacity.used_bytes);
+        let units = self.style.units;
+        let (visible, used) = (units.format(visible), units.format(used));
+        self.sentence(&format!("Nothing is missing: the files you can see add up to {visible} of {used}."));
+    }
+
+    fn unreachable(&mut self, filesystem: &Filesystem, errno: Option<&str>) {
+        let why = match errno {
+            Some("ETIMEDOUT") => "gave no answer in time; it was left alone".to_owned(),
+            Some("ENOENT") => "is covered by another mount; no path leads to it".to_owned(),
+            other => format!("cannot be asked ({})", other.unwrap_or("no reason given")),
+        };
+        self.titled(&format!("{}  {why}", identity(filesystem)), filesystem);
+        self.blank();
+    }
+}
+
+/// `/  ext4 on /dev/sda1`
+fn identity(filesystem: &Filesystem) -> String {
+    let (mountpoint, source) = (escape::path(&filesystem.mountpoint), escape::path(&filesystem.source));
+    let fstype = escape::bytes(filesystem.fstype.as_bytes());
+    match fstype.as_str() {
+        "tmpfs" | "devtmpfs" => format!("{mountpoint}  {fstype}, in memory"),
+        _ => format!("{mountpoint}  {fstype} on {source}"),
+    }
+}
+
+/// Whether there is nothing to explain: the gap is negligible, and so is each row in it.
+fn is_healthy(filesystem: &Filesystem) -> bool {
+    let part = Bytes(filesystem.capacity.used_bytes.0 / NEGLIGIBLE_PART);
+    let negligible = |gap: Gap, part: Bytes| gap.magnitude() <= part.max(NEGLIGIBLE);
+    let rows = filesystem.ledger.iter().filter(|row| row.cause != crate::ledger::Cause::Visible);
+    let held = filesystem.holders.iter().map(|holder| Gap::from(holder.bytes));
+    negligible(filesystem.gap_bytes, part)
+        && rows.map(|row| row.bytes).all(|bytes| negligible(bytes, part))
+        && held.into_iter().all(|bytes| negligible(bytes, Bytes::ZERO))
+}
+
+/// How much of the gap the measured rows account for, in percent, rounded down.
+fn explained(filesystem: &Filesystem) -> u64 {
+    let gap = u128::from(filesystem.gap_bytes.magnitude().0);
+    let rest = filesystem.ledger.iter().find(|row| row.cause == crate::ledger::Cause::Unexplained);
+    let rest = rest.map_or(0, |row| u128::from(row.bytes.magnitude().0));
+    if gap == 0 {
+        return if rest == 0 { 100 } else { 0 };
+    }
+    u64::try_from(gap.saturating_sub(rest) * 100 / gap).unwrap_or(0)
+}
+
+/// `Read 1,204,311 files and 412 processes in 3.2 s; nothing was skipped.`
+fn totals(report: &Report, skipped: bool) -> String {
+    let files: u64 = report
+        .filesystems
+        .iter()
+        .flat_map(|filesystem| &filesystem.ledger)
+        .filter(|row| row.cause != crate::ledger::Cause::UnlinkedOpen)
+        .filter_map(|row| row.inodes)
+        .sum();
+    let processes = report.filesystems.iter().map(|filesystem| filesystem.processes_read).max().unwrap_or(0);
+    let end = if skipped { "see --verbose for what was skipped" } else { "nothing was skipped" };
+    format!(
+        "Read {} {} and {} {} in {}; {end}.",
+        grouped(files),
+        if files == 1 { "file" } else { "files" },
+        grouped(processes),
+        Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX)),
+        elapsed(report.elapsed_ms),
+    )
+}
+
+/// The few signs of ours that are not ASCII in words, everything else escaped.
+fn to_ascii(line: &str) -> String {
+    let plain = line.replace('\u{b1}', "+/-").replace('\u{2026}', "...");
+    escape::ascii(&plain)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! The rows of the ledger with their bars. The numbers that are printed add up, too.
+
+use std::cmp::Reverse;
+
+use super::layout::{cut_end, pad_end, pad_start};
+use super::{LOUD, QUIET, Screen};
+use crate::bytes::{Bytes, Gap, Scale, grouped};
+use crate::escape;
+use crate::ledger::Cause;
+use crate::report::{Filesystem, Row};
+
+/// Columns of the names of the rows.
+const LABEL: usize = 20;
+/// Columns of the bar on a wide screen.
+const BAR: usize = 40;
+/// Columns that a note takes at least.
+const NOTE: usize = 24;
+/// Columns below which there is no bar.
+const BAR_FROM: usize = 72;
+
+/// The sentence that names the gap, and a row for each part of it.
+pub(super) fn write(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    let excess = filesystem.gap_bytes < Gap(0);
+    let turn = |bytes: Gap| if excess { Gap(0) - bytes } else { bytes };
+    let scale = screen.style.units.scale_of(filesystem.gap_bytes.magnitude());
+    let gap_steps = sentence(screen, filesystem, scale);
+    let mut rows: Vec<&Row> = filesystem.ledger.iter().filter(|row| row.cause != Cause::Visible).collect();
+    rows.sort_by_key(|row| (row.cause == Cause::Unexplained, Reverse(row.bytes.magnitude())));
+    let parts: Vec<Gap> = rows.iter().map(|row| turn(row.bytes)).collect();
+    let steps = apportion(gap_steps, &parts, scale);
+    let shown: Vec<(&Row, i64)> = rows.into_iter().zip(steps).filter(|(_, steps)| *steps != 0).collect();
+    let most = shown.iter().map(|(_, steps)| steps.abs()).max().unwrap_or(0);
+    let amounts: Vec<String> = shown.iter().map(|(_, steps)| scale.text_of(*steps)).collect();
+    let width = amounts.iter().map(String::len).max().unwrap_or(0).max(9);
+    screen.blank();
+    for ((row, steps), amount) in shown.iter().zip(amounts) {
+        let label = pad_end(label(row, filesystem), LABEL);
+        let bar = bar(screen, steps.abs(), most.max(gap_steps.abs()));
+        let used = 2 + LABEL + 1 + width + 2 + bar.chars().count();
+        let note = note(screen, row, filesystem, scale);
+        let note = cut_end(&note, screen.style.width.saturating_sub(used), screen.style.unicode);
+        let loud = if steps.abs() == most { LOUD } else { anstyle::Style::new() };
+        let amount = pad_start(&amount, width);
+        screen.line(&format!("  {label} {loud}{amount}  {bar}{loud:#}{QUIET}{note}{QUIET:#}"));
+    }
+}
+
+/// Says what the gap is; returns it in steps of the last printed digit.
+fn sentence(screen: &mut Screen<'_>, filesystem: &Filesystem, scale: Scale) -> i64 {
+    let units = screen.style.units;
+    let (used, visible) = (filesystem.capacity.used_bytes, filesystem.visible_bytes);
+    let gap = scale.steps(filesystem.gap_bytes);
+    if gap < 0 {
+        let (visible, gap) = (units.format(visible), scale.text_of(-gap));
+        screen.sentence(&format!(
+            "The files you can see add up to {visible}, {gap} more than the filesystem holds:"
+        ));
+        return scale.steps(filesystem.gap_bytes).abs();
+    }
+    let (mut visible, mut gap) = (units.format(visible), gap);
+    if units.scale_of(used) == scale {
+        let used = scale.steps(Gap::from(used));
+        let parts = apportion(used, &[Gap::from(filesystem.visible_bytes), filesystem.gap_bytes], scale);
+        (visible, gap) = (scale.text_of(parts[0]), parts[1]);
+    }
+    let (used, text) = (units.format(used), scale.text_of(gap));
+    screen.sentence(&format!(
+        "The files you can see add up to {visible}. The filesystem holds {used}. The {text} between:"
+    ));
+    gap
+}
+
+/// Each part in steps of the last printed digit, so that they add up to `total`: rounded down, and
+/// what is missing then given to those that lost most (the largest remainder method).
+fn apportion(total: i64, parts: &[Gap], scale: Scale) -> Vec<i64> {
+    let (mut steps, remainders): (Vec<i64>, Vec<u128>) = parts.iter().map(|part| scale.floor(*part)).unzip();
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|&index| Reverse(remainders[index]));
+    let missing = total.saturating_sub(steps.iter().sum());
+    for index in order.iter().cycle().take(usize::try_from(missing).unwrap_or(0).min(parts.len() * 2)) {
+        steps[*index] += 1;
+    }
+    let excess = usize::try_from(-missing).unwrap_or(0).min(parts.len() * 2);
+    for index in order.iter().rev().cycle().take(excess) {
+        steps[*index] -= 1;
+    }
+    steps
+}
+
+fn label(row: &Row, filesystem: &Filesystem) -> &'static str {
+    let clones =
+        matches!(filesystem.fstype.as_str(), "btrfs" | "xfs" | "zfs" | "bcachefs" | "overlay" | "ocfs2");
+    match row.cause {
+        Cause::Visible => "visible",
+        Cause::HiddenByMount => "hidden under a mount",
+        Cause::UnlinkedOpen => "deleted, still open",
+        Cause::Unexplained if row.bytes < Gap(0) && clones => "shared or compressed",
+        Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => "not readable by you",
+        Cause::Unexplained => "unexplained",
+    }
+}
+
+/// Whether what is unexplained may be what this user has no right to read.
+fn may_be_denied(filesystem: &Filesystem) -> bool {
+    filesystem.skipped.iter().any(|skipped| skipped.needs.is_some())
+}
+
+fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -> String {
+    match row.cause {
+        Cause::UnlinkedOpen => {
+            let count = row.inodes.unwrap_or(0);
+            format!("{} {}", grouped(count), if count == 1 { "file" } else { "files" })
+        }
+        Cause::HiddenByMount => hidden(filesystem, screen.style.unicode),
+        Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => {
+            "at most; see below".to_owned()
+        }
+        Cause::Unexplained if filesystem.unexplained_bound_bytes > Bytes::ZERO => {
+            format!("\u{b1} {}", scale.format(filesystem.unexplained_bound_bytes))
+        }
+        Cause::Visible | Cause::Unexplained => String::new(),
+    }
+}
+
+/// The mount point that hides most, and how many more there are.
+fn hidden(filesystem: &Filesystem, unicode: bool) -> String {
+    let mut hiding = filesystem.hidden.iter().filter(|hidden| hidden.bytes > Bytes::ZERO);
+    let Some(first) = hiding.next() else { return String::new() };
+    let first = escape::path(&first.mountpoint);
+    match hiding.count() {
+        0 => first,
+        more => {
+            let more = format!(" and {more} more");
+            cut_end(&first, NOTE.saturating_sub(more.len()), unicode) + &more
+        }
+    }
+}
+
+/// A bar in eighths of a block, two blanks behind it; nothing on a narrow screen.
+fn bar(screen: &Screen<'_>, steps: i64, whole: i64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let style = screen.style;
+    if style.width < BAR_FROM {
+        return String::new();
+    }
+    let room = style.width.saturating_sub(2 + LABEL + 1 + 9 + 2 + 2 + NOTE).min(BAR);
+    let (steps, whole) = (u128::from(steps.unsigned_abs()), u128::from(whole.unsigned_abs().max(1)));
+    let eighths = usize::try_from(steps * room as u128 * 8 / whole).unwrap_or(0).clamp(1, room * 8);
+    let bar = if style.unicode {
+        format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+    } else {
+        "#".repeat(eighths.div_ceil(8))
+    };
+    pad_end(&bar, room + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::Units;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn printed_parts_add_up_and_none_is_off_by_more_than_a_digit(
+            parts in proptest::collection::vec(-(1i64 << 50)..1 << 50, 1..6)
+        ) {
+            let parts: Vec<Gap> = parts.into_iter().map(Gap).collect();
+            let whole: Gap = parts.iter().copied().sum();
+            let scale = Units::Binary.scale_of(whole.magnitude());
+            let steps = apportion(scale.steps(whole), &parts, scale);
+            prop_assert_eq!(steps.iter().sum::<i64>(), scale.steps(whole));
+            for (part, steps) in parts.iter().zip(steps) {
+                prop_assert!((scale.steps(*part) - steps).abs() <= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What could not be seen, and how to see it.
+
+use std::collections::BTreeMap;
+
+use super::layout::list as in_words;
+use super::table::{self, Align, column, expendable};
+use super::{Screen, tables};
+use crate::bytes::grouped;
+use crate::escape;
+use crate::report::{Filesystem, Skipped};
+use crate::skip::Kind;
+
+/// What of one filesystem could not be seen. Processes are the same for all filesystems of a report:
+/// told here only if this is the only one.
+pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, alone: bool, as_root: bool) {
+    let told = |skipped: &&Skipped| alone || skipped.kind != Kind::Process;
+    write(screen, filesystem, &filesystem.skipped.iter().filter(told).collect::<Vec<_>>(), as_root);
+}
+
+/// The processes that could not be seen, for a report on several filesystems.
+pub(super) fn of_processes(screen: &mut Screen<'_>, filesystems: &[Filesystem], as_root: bool) {
+    let processes = |filesystem: &&Filesystem| filesystem.skipped.iter().any(|s| s.kind == Kind::Process);
+    if let Some(filesystem) = filesystems.iter().find(processes) {
+        let skipped = filesystem.skipped.iter().filter(|skipped| skipped.kind == Kind::Process);
+        write(screen, filesystem, &skipped.collect::<Vec<_>>(), as_root);
+        screen.blank();
+    }
+}
+
+/// One sentence for what more rights would show, with the command; one for what they would not.
+fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped], as_root: bool) {
+    let (outside, inside): (Vec<&Skipped>, Vec<&Skipped>) =
+        skipped.iter().partition(|skipped| skipped.kind == Kind::Outside);
+    if !outside.is_empty() {
+        let root = escape::path(&filesystem.root);
+        paragraph(
+            screen,
+            &format!(
+                "Only {root} of this filesystem is mounted here: what lies outside is not counted as visible."
+            ),
+        );
+    }
+    let (denied, other): (Vec<&Skipped>, Vec<&Skipped>) =
+        inside.into_iter().partition(|skipped| skipped.needs.is_some());
+    if !denied.is_empty() {
+        let refused = filesystem.skipped.iter().filter(|s| s.kind == Kind::Process).count() as u64;
+        let what = counts(&denied, Some(filesystem.processes_read + refused));
+        if as_root {
+            let mut needs: Vec<String> = denied.iter().filter_map(|s| s.needs).map(str::to_owned).collect();
+            needs.sort();
+            needs.dedup();
+            paragraph(screen, &format!("Not looked into: {what}. That takes {}.", in_words(&needs)));
+        } else {
+            paragraph(screen, &format!("You may not look into {what}. To see them:"));
+            screen.blank();
+            let path = tables::quoted(&filesystem.mountpoint.to_string_lossy());
+            screen.line(&format!("      sudo whyfull {}", escape::bytes(path.as_bytes())));
+        }
+    }
+    if !other.is_empty() {
+        paragraph(screen, &format!("Not read: {}.", counts(&other, None)));
+    }
+}
+
+fn paragraph(screen: &mut Screen<'_>, text: &str) {
+    screen.blank();
+    screen.sentence(text);
+}
+
+/// `389 of 412 processes, 37 directories and 4 mounts`
+fn counts(skipped: &[&Skipped], processes: Option<u64>) -> String {
+    let mut by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
+    for skipped in skipped {
+        *by_kind.entry(skipped.kind).or_default() += 1;
+    }
+    // Processes first: what they hold is what is looked for most.
+    let mut kinds: Vec<(Kind, usize)> = by_kind.into_iter().collect();
+    kinds.sort_by_key(|(kind, _)| *kind != Kind::Process);
+    let words: Vec<String> = kinds
+        .into_iter()
+        .map(|(kind, count)| {
+            let of = processes.filter(|_| kind == Kind::Process).map(|all| format!(" of {}", grouped(all)));
+            let noun = kind.noun(if of.is_some() { 2 } else { count });
+            format!("{}{} {noun}", grouped(count as u64), of.unwrap_or_default())
+        })
+        .collect();
+    in_words(&words)
+}
+
+/// Everything that was skipped, a line each.
+pub(super) fn list(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    if filesystem.skipped.is_empty() {
+        return;
+    }
+    screen.blank();
+    screen.line("Skipped:");
+    screen.blank();
+    let row = |skipped: &Skipped| {
+        vec![
+            skipped.kind.name().to_owned(),
+            skipped.errno.clone().unwrap_or_default(),
+            skipped.needs.unwrap_or_default().to_owned(),
+            escape::path(&skipped.path),
+        ]
+    };
+    let rows: Vec<Vec<String>> = filesystem.skipped.iter().map(row).collect();
+    table::write(
+        screen,
+        &[
+            column("KIND", Align::Left),
+            expendable("ERROR", Align::Left, 2),
+            expendable("NEEDS", Align::Left, 1),
+            column("PATH", Align::GivesWay),
+        ],
+        &rows,
+    );
+}

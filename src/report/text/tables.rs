@@ -1,0 +1,133 @@
+//! The holders, what would free their space, and the largest directories.
+
+use super::Screen;
+use super::layout::ago;
+use super::table::{self, Align, column, expendable};
+use crate::bytes::{Bytes, grouped};
+use crate::escape;
+use crate::report::{Directory, Filesystem, HeldBy, Holder, Process};
+
+/// How much of a container's id is shown, as its runtime does.
+const SHORT_ID: usize = 12;
+
+/// Deleted files that a process still holds, the largest first.
+pub(super) fn holders(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    let style = screen.style;
+    let shown: Vec<&Holder> = filesystem.holders.iter().filter(|h| h.bytes > Bytes::ZERO).collect();
+    let (shown, rest) = shown.split_at(style.top.min(shown.len()));
+    if shown.is_empty() {
+        return;
+    }
+    let with_unit = shown.iter().any(|holder| !unit(holder).is_empty());
+    screen.blank();
+    screen.line("Deleted files that a process still holds:");
+    screen.blank();
+    let columns = [
+        column("SIZE", Align::Right),
+        column("PID:FD", Align::Left),
+        expendable("PROCESS", Align::Left, 1),
+        expendable(if with_unit { "UNIT" } else { "" }, Align::Left, 3),
+        column("FILE, AS LAST NAMED", Align::GivesWay),
+        expendable("WRITTEN", Align::Left, 2),
+    ];
+    let row = |holder: &&Holder| {
+        let never_named = || format!("(never named) inode {}", holder.inode);
+        let name = holder.path.as_deref().map_or_else(never_named, escape::path);
+        let written = holder.written.map(|written| ago(written, style.now)).unwrap_or_default();
+        vec![style.units.format(holder.bytes), handle(holder), command(holder), unit(holder), name, written]
+    };
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
+    table::write(screen, &columns, &rows);
+    if !rest.is_empty() {
+        let bytes: Bytes = rest.iter().map(|holder| holder.bytes).sum();
+        let (count, bytes) = (rest.len(), style.units.format(bytes));
+        screen.line(&format!("  and {} more, {bytes} together (--top N shows more)", grouped(count as u64)));
+    }
+}
+
+/// What stands before the colon is a thread where a thread alone holds it: its number opens the same
+/// table in /proc.
+fn handle(holder: &Holder) -> String {
+    let Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) = holder.held_by.first() else {
+        return format!("inode:{}", holder.inode);
+    };
+    let what = fd.map_or_else(|| (*via).to_owned(), |fd| fd.to_string());
+    let more = match holder.held_by.len() {
+        0 | 1 => String::new(),
+        count => format!(" +{}", count - 1),
+    };
+    format!("{}:{what}{more}", tid.unwrap_or(*pid))
+}
+
+fn command(holder: &Holder) -> String {
+    let first = holder.held_by.first();
+    first
+        .and_then(|HeldBy::Process(process)| process.command.as_deref())
+        .map_or_else(String::new, |command| escape::bytes(command.as_bytes()))
+}
+
+/// The unit, or the container where there is none.
+fn unit(holder: &Holder) -> String {
+    let Some(HeldBy::Process(process)) = holder.held_by.first() else { return String::new() };
+    let container = process.container.as_deref().map(|id| &id[..id.len().min(SHORT_ID)]);
+    escape::bytes(container.or(process.unit.as_deref()).unwrap_or_default().as_bytes())
+}
+
+/// What would free the space.
+pub(super) fn remedies(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    if filesystem.remedies.is_empty() {
+        return;
+    }
+    screen.blank();
+    screen.line("What would free it:");
+    screen.blank();
+    let units = screen.style.units;
+    let shown = filesystem.remedies.iter().take(screen.style.top);
+    let rows: Vec<Vec<String>> = shown
+        .map(|remedy| {
+            let words: Vec<String> = remedy.command.iter().map(|word| quoted(word)).collect();
+            let loses = if remedy.loses_data { "(the deleted data is gone then)" } else { "" };
+            vec![units.format(remedy.frees_bytes), format!("sudo {}", words.join(" ")), loses.to_owned()]
+        })
+        .collect();
+    table::write(
+        screen,
+        &[column("", Align::Right), column("", Align::Left), expendable("", Align::Left, 1)],
+        &rows,
+    );
+}
+
+/// A word as a shell takes it, so that a line can be copied.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The largest directories, cumulative like du.
+pub(super) fn directories(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    let shown: Vec<&Directory> = filesystem.directories.iter().filter(|d| d.bytes > Bytes::ZERO).collect();
+    if shown.is_empty() {
+        return;
+    }
+    screen.blank();
+    screen.line("The largest directories that you can see, with all below them:");
+    screen.blank();
+    let units = screen.style.units;
+    let row = |directory: &Directory| {
+        vec![units.format(directory.bytes), grouped(directory.inodes), escape::path(&directory.path)]
+    };
+    let rows: Vec<Vec<String>> = shown.into_iter().map(row).collect();
+    table::write(
+        screen,
+        &[
+            column("SIZE", Align::Right),
+            expendable("FILES", Align::Right, 1),
+            column("DIRECTORY", Align::GivesWay),
+        ],
+        &rows,
+    );
+}

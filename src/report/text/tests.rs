@@ -1,0 +1,297 @@
+//! Snapshots of the screens, and what holds for every screen.
+
+use std::time::{Duration, SystemTime};
+
+use anstream::adapter::strip_str;
+use proptest::prelude::*;
+use unicode_width::UnicodeWidthStr;
+
+use super::*;
+use crate::ledger::{Ledger, Views};
+use crate::report::{HeldBy, Hidden, Holder, Method, Process, Row, SCHEMA_VERSION, Skipped, Tool};
+use crate::walk::Tally;
+
+const GIB: u64 = 1 << 30;
+/// A tenth of a GiB, rounded down.
+const TENTH: u64 = GIB / 10;
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_403_224)
+}
+
+fn style() -> Style {
+    Style {
+        width: 100,
+        unicode: true,
+        units: Units::Binary,
+        top: 10,
+        directories: false,
+        detail: Detail::Normal,
+        now: now(),
+    }
+}
+
+fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str, age: u64) -> Holder {
+    let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let service = named(unit).filter(|unit| unit != "session-3.scope");
+    let process = Process {
+        pid,
+        fd: Some(fd),
+        via: "fd",
+        command: named(command),
+        unit: named(unit),
+        ..Process::default()
+    };
+    Holder {
+        bytes: Bytes(tenths * TENTH),
+        path: Some(path.into()),
+        written: Some(now() - Duration::from_secs(age)),
+        held_by: vec![HeldBy::Process(Process { system_service: service, ..process })],
+        ..Holder::default()
+    }
+}
+
+fn holders() -> Vec<Holder> {
+    vec![
+        holder(318, 1841, 412, "java", "kafka.service", "/var/log/kafka/server.log.3", 2),
+        holder(29, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 6 * 86_400),
+        holder(
+            5,
+            22710,
+            61,
+            "postgres",
+            "postgresql@15-main",
+            "/var/lib/postgresql/15/main/base/16384/2619",
+            2460,
+        ),
+    ]
+}
+
+fn tally(tenths: u64, inodes: u64) -> Tally {
+    Tally { bytes: Bytes(tenths * TENTH), inodes }
+}
+
+/// A filesystem of 100 GiB with these views.
+fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
+    let ledger = Ledger::close(views);
+    let row = |row: &crate::ledger::Row| Row {
+        cause: row.cause,
+        bytes: row.bytes,
+        basis: row.basis,
+        inodes: row.inodes,
+        detail: Vec::new(),
+    };
+    let hidden = views.hidden.map(|tally| Hidden {
+        mountpoint: "/var/lib/docker".into(),
+        bytes: tally.bytes,
+        inodes: tally.inodes,
+    });
+    let free = (100 * GIB).saturating_sub(views.used.0);
+    Filesystem {
+        mountpoint: "/".into(),
+        root: "/".into(),
+        source: "/dev/nvme0n1p2".into(),
+        fstype: "ext4".into(),
+        dev: "259:2".into(),
+        overlay: None,
+        capacity: Capacity {
+            size_bytes: Bytes(100 * GIB),
+            used_bytes: views.used,
+            free_bytes: Bytes(free),
+            available_bytes: Bytes(free.saturating_sub(5 * GIB)),
+            reserved_bytes: Bytes(5 * GIB),
+            inodes: 6_553_600,
+            inodes_free: 5_000_000,
+        },
+        method: Method::Walk,
+        visible_bytes: views.visible.bytes,
+        gap_bytes: ledger.gap,
+        ledger: ledger.rows.iter().map(row).collect(),
+        unexplained_bound_bytes: ledger.bound,
+        remedies: crate::remedy::advise(&holders),
+        holders,
+        hidden: hidden.into_iter().collect(),
+        directories: Vec::new(),
+        findings: Vec::new(),
+        processes_read: 412,
+        skipped: Vec::new(),
+    }
+}
+
+fn report(filesystems: Vec<Filesystem>) -> Report {
+    Report {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool { name: "whyfull", version: "0.0.0" },
+        host: "db1".into(),
+        started: now(),
+        finished: now(),
+        elapsed_ms: 3249,
+        as_root: true,
+        complete: true,
+        interrupted: false,
+        filesystems,
+    }
+}
+
+fn full_views() -> Views {
+    Views {
+        used: Bytes(94 * GIB),
+        swing: Bytes(7 * TENTH),
+        visible: tally(560, 1_204_311),
+        hidden: Some(tally(21, 310)),
+        unlinked: tally(352, 14),
+        skipped: false,
+    }
+}
+
+fn full_disk() -> Filesystem {
+    filesystem(&full_views(), holders())
+}
+
+fn skipped(kind: Kind, path: &str, needs: Option<&'static str>) -> Skipped {
+    Skipped { kind, path: path.into(), errno: Some("EACCES".into()), needs }
+}
+
+fn as_a_user() -> Report {
+    let views = Views {
+        hidden: None,
+        unlinked: tally(4, 1),
+        visible: tally(560, 1_181_020),
+        skipped: true,
+        ..full_views()
+    };
+    let own = vec![holder(4, 4711, 3, "vim", "session-3.scope", "/home/u/.notes.swp", 5)];
+    let mut user = filesystem(&views, own);
+    user.processes_read = 23;
+    user.skipped = (0..389)
+        .map(|pid| skipped(Kind::Process, &format!("/proc/{pid}"), Some("CAP_SYS_PTRACE")))
+        .chain((0..37).map(|n| skipped(Kind::Directory, &format!("/root/{n}"), Some("CAP_DAC_READ_SEARCH"))))
+        .chain(["/proc", "/sys", "/dev", "/run"].map(|at| skipped(Kind::Mount, at, Some("CAP_SYS_ADMIN"))))
+        .collect();
+    Report { as_root: false, complete: false, ..report(vec![user]) }
+}
+
+fn screen(report: &Report, style: &Style) -> String {
+    strip_str(&render(report, style)).to_string()
+}
+
+#[test]
+fn a_full_disk() {
+    insta::assert_snapshot!(screen(&report(vec![full_disk()]), &style()));
+}
+
+#[test]
+fn a_full_disk_on_narrow_and_plain_terminals() {
+    let report = report(vec![full_disk()]);
+    insta::assert_snapshot!("80_columns", screen(&report, &Style { width: 80, ..style() }));
+    insta::assert_snapshot!("70_columns", screen(&report, &Style { width: 70, ..style() }));
+    insta::assert_snapshot!("50_columns", screen(&report, &Style { width: 50, ..style() }));
+    insta::assert_snapshot!("ascii", screen(&report, &Style { unicode: false, ..style() }));
+}
+
+#[test]
+fn other_units() {
+    let report = report(vec![full_disk()]);
+    insta::assert_snapshot!("si", screen(&report, &Style { units: Units::Decimal, ..style() }));
+    insta::assert_snapshot!("bytes", screen(&report, &Style { units: Units::Plain, ..style() }));
+}
+
+#[test]
+fn an_ordinary_user() {
+    insta::assert_snapshot!(screen(&as_a_user(), &style()));
+}
+
+#[test]
+fn healthy() {
+    let views = Views { used: Bytes(413 * TENTH), visible: tally(412, 900_000), ..Views::default() };
+    insta::assert_snapshot!(screen(&report(vec![filesystem(&views, Vec::new())]), &style()));
+}
+
+#[test]
+fn more_files_than_space() {
+    let views =
+        Views { used: Bytes(56 * GIB), visible: tally(610, 900_000), unlinked: tally(5, 1), ..full_views() };
+    let mut clones = filesystem(&views, vec![holder(5, 7, 3, "tail", "", "/x", 60)]);
+    clones.fstype = "xfs".into();
+    insta::assert_snapshot!(screen(&report(vec![clones]), &style()));
+}
+
+#[test]
+fn several_filesystems_one_dead_one_interrupted() {
+    let mut dead = filesystem(&Views::default(), Vec::new());
+    dead.capacity = Capacity::default();
+    (dead.mountpoint, dead.fstype, dead.source) = ("/mnt/nfs".into(), "nfs4".into(), "server:/export".into());
+    dead.skipped =
+        vec![Skipped { errno: Some("ETIMEDOUT".into()), ..skipped(Kind::Filesystem, "/mnt/nfs", None) }];
+    let mut inodes =
+        filesystem(&Views { used: Bytes(GIB), visible: tally(10, 7), ..Views::default() }, Vec::new());
+    (inodes.mountpoint, inodes.capacity.inodes_free) = ("/mail".into(), 0);
+    inodes.findings = crate::findings::find(&inodes.capacity);
+    let report = Report { interrupted: true, complete: false, ..report(vec![full_disk(), dead, inodes]) };
+    insta::assert_snapshot!(screen(&report, &style()));
+}
+
+#[test]
+fn names_cannot_leave_their_line() {
+    let evil = "/tmp/a\nb\u{1b}[2J\u{202e}gpj.\u{7}";
+    let mut disk = full_disk();
+    disk.holders[0].path = Some(evil.into());
+    let HeldBy::Process(process) = &mut disk.holders[0].held_by[0];
+    process.command = Some("x\ny".into());
+    process.unit = Some("u\u{1b}]0;t\u{7}.service".into());
+    disk.mountpoint = "/mnt/a\nb".into();
+    let screen = screen(&report(vec![disk]), &style());
+    assert!(!screen.contains(['\u{1b}', '\u{202e}', '\u{7}']), "{screen}");
+    assert!(screen.contains(r"\u{202e}gpj.\u{7}"), "{screen}");
+}
+
+#[test]
+fn the_list_of_skips() {
+    let mut report = as_a_user();
+    report.filesystems[0].skipped.truncate(3);
+    insta::assert_snapshot!(screen(&report, &Style { detail: Detail::Verbose, ..style() }));
+}
+
+proptest! {
+    /// A path without blanks cannot be broken; everything else fits.
+    #[test]
+    fn no_line_is_wider_than_the_screen(
+        width in 60usize..=100, tenths in proptest::collection::vec(0u64..1 << 20, 4), unicode in any::<bool>()
+    ) {
+        let views = Views {
+            used: Bytes(tenths[0] * TENTH),
+            visible: tally(tenths[1], 5),
+            hidden: Some(tally(tenths[2], 6)),
+            unlinked: tally(tenths[3], 7),
+            ..full_views()
+        };
+        let report = report(vec![filesystem(&views, holders())]);
+        let screen = screen(&report, &Style { width, unicode, ..style() });
+        for line in screen.lines().filter(|line| !line.contains("sudo ")) {
+            prop_assert!(line.width() <= width, "{} > {width}: {line}", line.width());
+        }
+    }
+
+    /// The amounts of the rows, as printed, add up to the gap, as printed.
+    #[test]
+    fn printed_rows_add_up(used in 0u64..1000, visible in 0u64..1000, hidden in 0u64..300, unlinked in 0u64..300) {
+        let views = Views {
+            used: Bytes(used * TENTH + 12_345_678),
+            visible: tally(visible, 5),
+            hidden: Some(tally(hidden, 6)),
+            unlinked: tally(unlinked, 7),
+            ..full_views()
+        };
+        let disk = filesystem(&views, Vec::new());
+        prop_assume!(!is_healthy(&disk));
+        let screen = screen(&report(vec![disk]), &style());
+        let labels = ["deleted, still open", "hidden under a mount", "unexplained"];
+        let rows = screen.lines().filter_map(|line| labels.iter().find_map(|label| line.trim().strip_prefix(label)));
+        let tenths = |text: &str| text.split_whitespace().next().unwrap().replace('.', "").parse::<i64>().unwrap();
+        let sum: i64 = rows.map(tenths).sum();
+        let sentence = screen.lines().find(|line| line.starts_with("The files")).unwrap();
+        let gap = sentence.rsplit_once("The ").filter(|(before, _)| !before.is_empty()).map(|(_, gap)| gap);
+        let gap = gap.or_else(|| sentence.split_once(", ").map(|(_, gap)| gap)).unwrap();
+        prop_assert_eq!(sum, tenths(gap), "{}", screen);
+    }
+}
