@@ -4,6 +4,7 @@
 pub mod getdents;
 pub mod kcmp;
 pub mod mount;
+pub mod scout;
 pub mod stat;
 
 /// A device number as the kernel prints it in mountinfo: `major:minor`.

@@ -2,7 +2,7 @@
 //! a reader never meets half of it and a full disk costs nothing that was there.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,12 @@ impl Output {
     /// Whether colours belong there.
     pub(super) fn takes_color(&self, color: ColorChoice) -> bool {
         match (color, self) {
-            (ColorChoice::Auto, Self::Stdout) => AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            (ColorChoice::Auto, Self::Stdout) => {
+                // anstream takes any value for a wish to force colours; by the convention, 0 is none.
+                let unforced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value == "0");
+                let chosen = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+                chosen && (!unforced || io::stdout().is_terminal())
+            }
             // A file is no terminal: there are colours in it only if they are asked for.
             (ColorChoice::Auto, _) => false,
             (color, _) => color != ColorChoice::Never,

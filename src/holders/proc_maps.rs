@@ -47,8 +47,22 @@ fn parse(line: &[u8]) -> Option<Mapping> {
         range: CString::new(format!("{:x}-{:x}", hex(start)?, hex(end)?)).ok()?,
         dev: Dev { major: u32::try_from(hex(major)?).ok()?, minor: u32::try_from(hex(minor)?).ok()? },
         inode,
-        path: OsString::from_vec(path.strip_suffix(DELETED)?.to_vec()).into(),
+        path: OsString::from_vec(unescape(path.strip_suffix(DELETED)?)).into(),
     })
+}
+
+/// Newlines are written as `\012`, and nothing else is escaped (`fs/proc/task_mmu.c`, `seq_path`): a
+/// name that really holds those four characters cannot be told apart.
+fn unescape(name: &[u8]) -> Vec<u8> {
+    const NEWLINE: &[u8] = b"\\012";
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(&byte) = rest.first() {
+        let (byte, length) = if rest.starts_with(NEWLINE) { (b'\n', NEWLINE.len()) } else { (byte, 1) };
+        plain.push(byte);
+        rest = &rest[length..];
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -65,6 +79,12 @@ mod tests {
         assert_eq!(mapping.range.as_c_str(), c"7f00-8f00");
         assert_eq!((mapping.dev, mapping.inode), (Dev { major: 0x103, minor: 0x1f }, 42));
         assert_eq!(mapping.path, PathBuf::from("/var/lib/a b"));
+    }
+
+    #[test]
+    fn newlines_are_unescaped() {
+        let text = b"00400000-00401000 r-xp 00000000 08:02 7 /a\\012b\\011 (deleted)";
+        assert_eq!(deleted(text)[0].path, PathBuf::from("/a\nb\\011"));
     }
 
     #[test]

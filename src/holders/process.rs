@@ -237,8 +237,14 @@ impl Reader<'_> {
             let link = CString::new([b"map_files/", mapping.range.to_bytes()].concat()).unwrap_or_default();
             match statx_at(task.directory.as_fd(), &link, Links::Follow) {
                 Ok(stat) => {
+                    let same = |seen: &Sighting| (seen.stat.dev, seen.stat.inode) == (stat.dev, stat.inode);
+                    let program = |seen: &Sighting| seen.hold.via == Via::Executable && same(seen);
+                    if self.sightings.iter().any(program) {
+                        // A running program is always mapped, too.
+                        continue;
+                    }
                     if let Some(filesystem) = self.places.without_name(&stat) {
-                        let path = Some(mapping.path).filter(|path| !is_temporary(path, &stat));
+                        let path = last_name(read_link(task.directory.as_fd(), &link).ok(), &stat);
                         let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Mapping };
                         self.sightings.push(Sighting { filesystem, stat, path, hold });
                     }

@@ -1,8 +1,10 @@
 //! From a path to the filesystem that holds it, and to a descriptor of that
 //! filesystem's root. Opens with `O_PATH`, which waits for no data and needs no right to read.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
 use super::{Cover, Mount, Mounts, mountinfo};
-use crate::deadline::within;
 use crate::error::{Error, Result};
+use crate::sys::scout;
 use crate::sys::stat::statx_fd;
 
 /// A filesystem to explain.
@@ -92,10 +94,16 @@ pub fn all_local(mounts: &Mounts, timeout: Duration) -> Vec<Target> {
         .collect()
 }
 
-/// Opens without following into automounts: `None` when there is no answer.
+/// Opens with `O_PATH`; `None` when there is no answer.
 fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<OwnedFd>> {
-    let path = path.to_owned();
-    within(timeout, move || Ok(open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?))
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
+        return Some(Err(io::ErrorKind::InvalidInput.into()));
+    };
+    // Where no child can be had, going without one is better than not at all.
+    if scout::answers(&name, timeout) == Ok(false) {
+        return None;
+    }
+    Some(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(io::Error::from))
 }
 
 /// The first of `ways` whose mount point still leads to it. A bind mount of a directory in the
@@ -135,12 +143,10 @@ fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Targ
     // A directory of that name in a container is another one. overlayfs passes on the upper
     // layer's figures (fs/overlayfs/super.c, `ovl_statfs`), so they tell.
     let overlay = open_within(&mount.mountpoint, timeout)?.ok()?;
-    let same = within(timeout, move || {
-        let size = |fd: &OwnedFd| fstatvfs(fd).map(|s| (s.blocks(), s.files(), s.fragment_size()));
-        size(&fd).is_ok_and(|upper| Ok(upper) == size(&overlay))
-    });
+    let size = |fd: &OwnedFd| fstatvfs(fd).map(|s| (s.blocks(), s.files(), s.fragment_size()));
+    let same = size(&fd).is_ok_and(|upper| Ok(upper) == size(&overlay));
     let overlay = Overlay { mountpoint: mount.mountpoint.clone(), upper };
-    (same == Some(true)).then_some(Target { overlay: Some(overlay), ..target })
+    same.then_some(Target { overlay: Some(overlay), ..target })
 }
 
 fn hanging(mount: &Mount, mounts: &Mounts) -> Target {
