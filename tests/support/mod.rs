@@ -1,0 +1,95 @@
+//! What the black-box tests share: filesystems of their own, programs that hold
+//! deleted files, the command under test, and GNU du as the oracle.
+//!
+//! A test touches nothing that it did not create. Whatever is mounted is mounted
+//! in a mount namespace of the test's own thread, so that it goes away with the
+//! test, however the test ends.
+
+// Helpers of tests: a failure in one is a failed test. No crate uses all of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+
+pub(crate) mod child;
+pub(crate) mod filesystem;
+pub(crate) mod fuse;
+pub(crate) mod holder;
+pub(crate) mod report;
+pub(crate) mod tree;
+pub(crate) mod whyfull;
+pub(crate) mod world;
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+pub(crate) const KIB: u64 = 1 << 10;
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// The user and group that own nothing.
+pub(crate) const NOBODY: u32 = 65534;
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Ends the test early, and says so, where it cannot be run.
+#[macro_export]
+macro_rules! require_root {
+    () => {
+        if !$crate::support::is_root() {
+            $crate::support::skip("needs root");
+            return;
+        }
+    };
+}
+
+/// Says why a test does not run; where none may be left out, that is a failure.
+pub(crate) fn skip(reason: &str) {
+    let required = std::env::var_os("WHYFULL_TESTS_REQUIRE_ROOT").is_some_and(|v| v == "1");
+    assert!(!required, "skipped where nothing may be: {reason}");
+    println!("skipped: {reason}");
+}
+
+/// A directory of the test's own that every user can pass through.
+pub(crate) fn temp_dir() -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .prefix("whyfull-")
+        .permissions(PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// Runs a tool that a fixture needs.
+pub(crate) fn tool(program: &str, args: &[&std::ffi::OsStr]) {
+    let out = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// What GNU du counts: the oracle for every visible byte.
+pub(crate) fn du(path: &Path) -> u64 {
+    du_with(path, &["-sx", "--block-size=1"], false)
+}
+
+/// The same with the eyes of nobody: what du cannot read it leaves out.
+pub(crate) fn du_as_nobody(path: &Path) -> u64 {
+    du_with(path, &["-sx", "--block-size=1"], true)
+}
+
+/// Inodes instead of bytes.
+pub(crate) fn du_inodes(path: &Path) -> u64 {
+    du_with(path, &["-sx", "--inodes"], false)
+}
+
+fn du_with(path: &Path, args: &[&str], as_nobody: bool) -> u64 {
+    use std::os::unix::process::CommandExt;
+    let mut command = Command::new("du");
+    command.args(args).arg(path).env("LC_ALL", "C");
+    if as_nobody {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let out = command.output().expect("du");
+    let text = String::from_utf8_lossy(&out.stdout);
+    let total = text.split('\t').next().unwrap_or_default().parse();
+    total.unwrap_or_else(|_| panic!("du: {text}{}", String::from_utf8_lossy(&out.stderr)))
+}
