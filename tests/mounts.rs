@@ -13,8 +13,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
-use support::holder::Holder;
-use support::report::{holder_of, list, only, report, row, skips};
+use support::report::{list, only, report, row, skips};
 use support::whyfull::whyfull;
 use support::world::World;
 use support::{KIB, MIB, du, du_inodes, tree};

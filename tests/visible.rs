@@ -307,3 +307,20 @@ fn access_times_stay() {
         }
     }
 }
+
+/// A real tree of some hundred thousand files, in the report's list of directories.
+#[test]
+fn usr_of_this_machine() {
+    require_root!();
+    let usr = Path::new("/usr");
+    let report = whyfull().arg(usr).args(&["--depth=1", "--dirs=1000"]).report();
+    let mounted_there = only(&report)["mountpoint"] == "/usr";
+    let listed = list(&only(&report)["directories"]).iter().find(|directory| directory["path"] == "/usr");
+    let bytes = if let Some(directory) = listed {
+        number(&directory["bytes"])
+    } else {
+        assert!(mounted_there, "/usr is a directory or a filesystem: {report:#}");
+        row(only(&report), "visible")
+    };
+    assert_eq!(bytes, i128::from(du(usr)));
+}

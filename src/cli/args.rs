@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::bytes::Units;
 use crate::explain::Request;
@@ -20,6 +20,7 @@ const TOP: usize = 10;
     name = "whyfull",
     version,
     max_term_width = 100,
+    disable_help_flag = true,
     after_help = "Exit status: 0 complete; 1 printed, but something could not be read; 2 wrong usage or no report.\n\
         Nothing is changed anywhere. As an ordinary user it shows what that user may see; sudo shows the rest."
 )]
@@ -95,6 +96,10 @@ pub(super) struct Args {
     /// Accepted from habit: other filesystems are never entered
     #[arg(short = 'x', long, overrides_with = "one_file_system")]
     one_file_system: bool,
+
+    /// Print this help
+    #[arg(short, long, action = ArgAction::HelpShort)]
+    help: Option<bool>,
 }
 
 /// How visible bytes are counted. Auto is the best way there is, which is to walk.
@@ -187,5 +192,10 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn help() {
+        insta::assert_snapshot!(Args::command().render_help());
     }
 }

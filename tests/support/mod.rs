@@ -17,6 +17,7 @@ pub(crate) mod tree;
 pub(crate) mod whyfull;
 pub(crate) mod world;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -47,7 +48,9 @@ macro_rules! require_root {
 pub(crate) fn skip(reason: &str) {
     let required = std::env::var_os("WHYFULL_TESTS_REQUIRE_ROOT").is_some_and(|v| v == "1");
     assert!(!required, "skipped where nothing may be: {reason}");
-    println!("skipped: {reason}");
+    // Past the test harness, which shows what a test prints only if it fails.
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
 /// A directory of the test's own that every user can pass through.
