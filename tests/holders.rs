@@ -5,16 +5,18 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use base64::Engine;
 use serde_json::Value;
 
 use support::filesystem::Filesystem;
 use support::holder::Holder;
-use support::report::{holder_of, list, only, report, row, skips};
+use support::report::{holder_of, list, number, only, report, row, skips};
+use support::whyfull::whyfull;
 use support::{KIB, MIB, du};
 
 /// A filesystem in which one holder holds one inode, and what is said about it.
@@ -299,4 +301,20 @@ fn names_of_any_bytes() {
         let lossy = entry["path"].as_str().unwrap();
         assert_eq!(lossy, exact.to_string_lossy());
     }
+}
+
+/// A shell that holds a deleted file hands its descriptor down to the command.
+#[test]
+fn the_commands_own_descriptors_are_not_told() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let holder = Holder::start("fd", &fs.path().join("file"));
+    let inherited = File::open(format!("/proc/{}/fd/{}", holder.pid(), holder.fd())).unwrap();
+    let mut command = whyfull().arg(fs.path()).arg("--json").command();
+    let run = command.stdin(inherited).stdout(Stdio::piped()).spawn().unwrap();
+    let own = i128::from(run.id());
+    let report: Value = serde_json::from_slice(&run.wait_with_output().unwrap().stdout).unwrap();
+    let held_by = list(&holder_of(only(&report), holder.inode())["held_by"]).iter();
+    let pids: Vec<i128> = held_by.map(|held| number(&held["pid"])).collect();
+    assert!(pids.contains(&i128::from(holder.pid())) && !pids.contains(&own), "{own}: {report:#}");
 }

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::process::{self, Outcome, Sighting, numbers};
-use super::{Held, Scan, Unseen};
+use super::{Held, Hold, Scan, Unseen};
 use crate::skip::{Kind, Skip};
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
@@ -95,7 +95,13 @@ pub fn scan(
         gathered.add(proc, pid, outcome);
     }
     gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
+    gathered.leave_out_own(own_pid(proc));
     Ok(gathered.by_filesystem(&places, count))
+}
+
+/// This process's number in that /proc: `/proc/self` leads there.
+fn own_pid(proc: &Path) -> Option<i32> {
+    std::fs::read_link(proc.join("self")).ok()?.to_str()?.parse().ok()
 }
 
 fn process_skip(proc: &Path, pid: i32, errno: Errno) -> Skip {
@@ -140,6 +146,15 @@ impl Gathered {
             Entry::Vacant(entry) => {
                 entry.insert(Held { stat, path, holds: vec![hold] });
             }
+        }
+    }
+
+    /// A shell that holds a deleted file hands its descriptor down to us. That ends with us, so it is
+    /// told only of a file that nobody else holds.
+    fn leave_out_own(&mut self, own: Option<i32>) {
+        let is_own = |hold: &Hold| Some(hold.pid) == own;
+        for held in self.held.values_mut().filter(|held| !held.holds.iter().all(is_own)) {
+            held.holds.retain(|hold| !is_own(hold));
         }
     }
 

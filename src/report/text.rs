@@ -14,6 +14,7 @@ use anstyle::{AnsiColor, Style as Ansi};
 use super::{Capacity, Filesystem, Report};
 use crate::bytes::{Bytes, Gap, Units, grouped};
 use crate::escape;
+use crate::ledger::Cause;
 use crate::skip::Kind;
 use layout::{elapsed, wrap};
 
@@ -128,8 +129,7 @@ impl Screen<'_> {
         if self.style.detail != Detail::Quiet {
             skips::of_filesystem(self, filesystem, alone, report.as_root);
         }
-        let mut footer =
-            if healthy { String::new() } else { format!("{} % explained.", explained(filesystem)) };
+        let mut footer = if healthy { String::new() } else { explained(filesystem, self.style.units) };
         if alone && !(healthy && filesystem.skipped.is_empty()) {
             footer = format!("{footer} {}", totals(report, !filesystem.skipped.is_empty()));
         }
@@ -214,22 +214,28 @@ fn identity(filesystem: &Filesystem) -> String {
 fn is_healthy(filesystem: &Filesystem) -> bool {
     let part = Bytes(filesystem.capacity.used_bytes.0 / NEGLIGIBLE_PART);
     let negligible = |gap: Gap, part: Bytes| gap.magnitude() <= part.max(NEGLIGIBLE);
-    let rows = filesystem.ledger.iter().filter(|row| row.cause != crate::ledger::Cause::Visible);
+    let rows = filesystem.ledger.iter().filter(|row| row.cause != Cause::Visible);
     let held = filesystem.holders.iter().map(|holder| Gap::from(holder.bytes));
     negligible(filesystem.gap_bytes, part)
         && rows.map(|row| row.bytes).all(|bytes| negligible(bytes, part))
         && held.into_iter().all(|bytes| negligible(bytes, Bytes::ZERO))
 }
 
-/// How much of the gap the measured rows account for, in percent, rounded down.
-fn explained(filesystem: &Filesystem) -> u64 {
-    let gap = u128::from(filesystem.gap_bytes.magnitude().0);
-    let rest = filesystem.ledger.iter().find(|row| row.cause == crate::ledger::Cause::Unexplained);
-    let rest = rest.map_or(0, |row| u128::from(row.bytes.magnitude().0));
-    if gap == 0 {
-        return if rest == 0 { 100 } else { 0 };
+/// How much of the gap the measured rows account for: in percent, rounded down, or what is left
+/// where that is next to nothing.
+fn explained(filesystem: &Filesystem, units: Units) -> String {
+    let rest = filesystem.ledger.iter().find(|row| row.cause == Cause::Unexplained);
+    let rest = rest.map_or(Bytes::ZERO, |row| row.bytes.magnitude());
+    if rest == Bytes::ZERO {
+        return "All explained, to the byte.".to_owned();
     }
-    u64::try_from(gap.saturating_sub(rest) * 100 / gap).unwrap_or(0)
+    let gap = u128::from(filesystem.gap_bytes.magnitude().0);
+    let percent = (gap.saturating_sub(u128::from(rest.0)) * 100).checked_div(gap).unwrap_or(0);
+    if percent == 99 {
+        format!("All but {} explained.", units.format(rest))
+    } else {
+        format!("{percent} % explained.")
+    }
 }
 
 /// `Read 1,204,311 files and 412 processes in 3.2 s; nothing was skipped.`
@@ -238,7 +244,7 @@ fn totals(report: &Report, skipped: bool) -> String {
         .filesystems
         .iter()
         .flat_map(|filesystem| &filesystem.ledger)
-        .filter(|row| row.cause != crate::ledger::Cause::UnlinkedOpen)
+        .filter(|row| row.cause != Cause::UnlinkedOpen)
         .filter_map(|row| row.inodes)
         .sum();
     let processes = report.filesystems.iter().map(|filesystem| filesystem.processes_read).max().unwrap_or(0);

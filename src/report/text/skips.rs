@@ -1,6 +1,6 @@
 //! What could not be seen, and how to see it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::list as in_words;
 use super::table::{self, Align, column, expendable};
@@ -42,13 +42,12 @@ fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped],
     }
     let (denied, other): (Vec<&Skipped>, Vec<&Skipped>) =
         inside.into_iter().partition(|skipped| skipped.needs.is_some());
+    let refused = filesystem.skipped.iter().filter(|s| s.kind == Kind::Process).count() as u64;
+    let processes = filesystem.processes_read + refused;
     if !denied.is_empty() {
-        let refused = filesystem.skipped.iter().filter(|s| s.kind == Kind::Process).count() as u64;
-        let what = counts(&denied, Some(filesystem.processes_read + refused));
+        let what = counts(&denied, processes);
         if as_root {
-            let mut needs: Vec<String> = denied.iter().filter_map(|s| s.needs).map(str::to_owned).collect();
-            needs.sort();
-            needs.dedup();
+            let needs = distinct(denied.iter().filter_map(|skipped| skipped.needs));
             paragraph(screen, &format!("Not looked into: {what}. That takes {}.", in_words(&needs)));
         } else {
             paragraph(screen, &format!("You may not look into {what}. To see them:"));
@@ -58,8 +57,15 @@ fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped],
         }
     }
     if !other.is_empty() {
-        paragraph(screen, &format!("Not read: {}.", counts(&other, None)));
+        let errors = distinct(other.iter().filter_map(|skipped| skipped.errno.as_deref()));
+        let errors = if errors.is_empty() { String::new() } else { format!(" ({})", errors.join(", ")) };
+        paragraph(screen, &format!("Could not be read: {}{errors}.", counts(&other, processes)));
     }
+}
+
+/// Each word once, in order.
+fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    words.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn paragraph(screen: &mut Screen<'_>, text: &str) {
@@ -68,7 +74,7 @@ fn paragraph(screen: &mut Screen<'_>, text: &str) {
 }
 
 /// `389 of 412 processes, 37 directories and 4 mounts`
-fn counts(skipped: &[&Skipped], processes: Option<u64>) -> String {
+fn counts(skipped: &[&Skipped], processes: u64) -> String {
     let mut by_kind: BTreeMap<Kind, usize> = BTreeMap::new();
     for skipped in skipped {
         *by_kind.entry(skipped.kind).or_default() += 1;
@@ -79,9 +85,11 @@ fn counts(skipped: &[&Skipped], processes: Option<u64>) -> String {
     let words: Vec<String> = kinds
         .into_iter()
         .map(|(kind, count)| {
-            let of = processes.filter(|_| kind == Kind::Process).map(|all| format!(" of {}", grouped(all)));
-            let noun = kind.noun(if of.is_some() { 2 } else { count });
-            format!("{}{} {noun}", grouped(count as u64), of.unwrap_or_default())
+            let count_text = grouped(count as u64);
+            match kind {
+                Kind::Process => format!("{count_text} of {} processes", grouped(processes)),
+                _ => format!("{count_text} {}", kind.noun(count)),
+            }
         })
         .collect();
     in_words(&words)
