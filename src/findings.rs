@@ -1,37 +1,6 @@
 //! Why a filesystem may refuse to store anything though bytes are left. Pure.
 
-use serde::Serialize;
-
-use crate::report::Capacity;
-
-/// One reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Which.
-    pub code: Code,
-    /// How bad.
-    pub severity: Severity,
-    /// One sentence for people.
-    pub message: String,
-}
-
-/// The reasons that can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Code {
-    /// Hardly an inode is free.
-    InodesExhausted,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// It will fail soon.
-    Warning,
-    /// It fails now.
-    Critical,
-}
+use crate::report::{Capacity, Finding, FindingCode, Severity};
 
 /// What the filesystem's own figures show.
 pub fn find(capacity: &Capacity) -> Vec<Finding> {
@@ -42,7 +11,7 @@ pub fn find(capacity: &Capacity) -> Vec<Finding> {
     }
     let severity = if inodes_free == 0 { Severity::Critical } else { Severity::Warning };
     let message = format!("out of inodes, not of space: {inodes_free} of {inodes} inodes are free");
-    vec![Finding { code: Code::InodesExhausted, severity, message }]
+    vec![Finding { code: FindingCode::InodesExhausted, severity, message }]
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod describe;
+mod places;
 mod proc_maps;
 mod process;
 mod scan;
@@ -15,7 +16,8 @@ use crate::skip::Skip;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
-pub use scan::{Places, scan};
+pub use places::Places;
+pub use scan::scan;
 
 /// An inode without a name, and all who were found to hold it.
 #[derive(Clone, Debug)]

@@ -2,31 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use crate::bytes::Bytes;
-use crate::report::{HeldBy, Holder};
-
-/// One thing to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Remedy {
-    /// Of which kind.
-    pub action: Action,
-    /// What it gives back.
-    pub frees_bytes: Bytes,
-    /// The command as argv, never a shell string.
-    pub command: Vec<String>,
-    /// Whether the data in the deleted files is gone then.
-    pub loses_data: bool,
-}
-
-/// The things that can be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Restart a service of the system's manager.
-    RestartUnit,
-}
+use crate::report::{Action, HeldBy, Holder, Remedy};
 
 /// Restarting each service that alone holds something, the one that frees most first. What several
 /// units hold is freed by none of them alone.

@@ -14,9 +14,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, Gap};
-use crate::findings::Finding;
 use crate::ledger::{Basis, Cause};
-use crate::remedy::Remedy;
 
 /// The version of the names.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -251,6 +249,56 @@ pub struct Directory {
     pub bytes: Bytes,
     /// Inodes, each once.
     pub inodes: u64,
+}
+
+/// A reason why a filesystem may refuse to store anything though bytes are left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which.
+    pub code: FindingCode,
+    /// How bad.
+    pub severity: Severity,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// The reasons that can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingCode {
+    /// Hardly an inode is free.
+    InodesExhausted,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It will fail soon.
+    Warning,
+    /// It fails now.
+    Critical,
+}
+
+/// One thing that would free space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remedy {
+    /// Of which kind.
+    pub action: Action,
+    /// What it gives back.
+    pub frees_bytes: Bytes,
+    /// The command as argv, never a shell string.
+    pub command: Vec<String>,
+    /// Whether the data in the deleted files is gone then.
+    pub loses_data: bool,
+}
+
+/// The things that can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Restart a service of the system's manager.
+    RestartUnit,
 }
 
 /// Something that could not be looked at.

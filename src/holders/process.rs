@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 use rayon::prelude::*;
 
-use super::scan::Places;
+use super::places::Places;
 use super::{DescriptorInfo, Hold, Unseen, Via, proc_maps};
 use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
