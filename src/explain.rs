@@ -179,7 +179,8 @@ impl Seen {
         if self.samples.is_err() {
             return skips;
         }
-        if self.target.mount.root != Path::new("/") {
+        // An overlay is walked itself only where the filesystem below it cannot be seen.
+        if self.target.mount.root != Path::new("/") || self.target.mount.is_overlay() {
             skips.push(Skip::new(Kind::Outside, mountpoint, None));
         }
         match &self.walk {

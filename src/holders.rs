@@ -31,7 +31,7 @@ pub struct Held {
 }
 
 /// One way in which one process holds an inode.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hold {
     /// The process.
     pub pid: i32,
@@ -59,6 +59,19 @@ pub enum Via {
     WorkingDirectory,
     /// The root directory.
     RootDirectory,
+}
+
+impl Via {
+    /// The most useful first: what can be copied from, then what tells most.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Descriptor { .. } => 0,
+            Self::Executable => 1,
+            Self::Mapping => 2,
+            Self::WorkingDirectory => 3,
+            Self::RootDirectory => 4,
+        }
+    }
 }
 
 /// What fdinfo says of a descriptor: `proc_pid_fdinfo(5)`.

@@ -136,7 +136,7 @@ impl Gathered {
             }
         }
         for ((filesystem, ..), mut held) in self.held {
-            held.holds.sort_unstable();
+            held.holds.sort_unstable_by_key(|hold| (hold.via.rank(), *hold));
             held.holds.dedup();
             scans[filesystem].held.push(held);
         }

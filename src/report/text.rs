@@ -59,6 +59,8 @@ const STRONG: Ansi = Ansi::new().bold();
 const NEGLIGIBLE_PART: u64 = 200;
 /// As is one of that many bytes, which a filesystem keeps for itself however small it is.
 const NEGLIGIBLE: Bytes = Bytes(1 << 20);
+/// Below this share of the size, free space is scarce: one in so many.
+const SCARCE_PART: u64 = 10;
 
 /// The whole screen.
 pub fn render(report: &Report, style: &Style) -> String {
@@ -157,7 +159,10 @@ impl Screen<'_> {
         };
         let mut free = format!("{} free", units.format(available_bytes));
         if reserved_bytes > Bytes::ZERO {
-            free = format!("{free}, {} reserved for root", units.format(reserved_bytes));
+            // ext2/3/4 keep it for root; elsewhere it is the filesystem's own reserve.
+            let for_whom =
+                if filesystem.fstype.starts_with("ext") { "reserved for root" } else { "reserved" };
+            free = format!("{free}, {} {for_whom}", units.format(reserved_bytes));
         }
         let size = scale.format(size_bytes);
         let line = format!("{}  {used} of {size} used  ({free})", identity(filesystem));
@@ -183,10 +188,14 @@ impl Screen<'_> {
     }
 
     fn healthy(&mut self, filesystem: &Filesystem) {
-        let (visible, used) = (filesystem.visible_bytes, filesystem.capacity.used_bytes);
         let units = self.style.units;
-        let (visible, used) = (units.format(visible), units.format(used));
+        let visible = units.format(filesystem.visible_bytes);
+        let used = units.format(filesystem.capacity.used_bytes);
         self.sentence(&format!("Nothing is missing: the files you can see add up to {visible} of {used}."));
+        let Capacity { size_bytes, available_bytes, .. } = filesystem.capacity;
+        if available_bytes.0 < size_bytes.0 / SCARCE_PART && !self.style.directories {
+            self.sentence("What fills it can be seen: add --dirs 10 for the largest directories.");
+        }
     }
 
     fn unreachable(&mut self, filesystem: &Filesystem, errno: Option<&str>) {
@@ -224,6 +233,10 @@ fn is_healthy(filesystem: &Filesystem) -> bool {
 /// How much of the gap the measured rows account for: in percent, rounded down, or what is left
 /// where that is next to nothing.
 fn explained(filesystem: &Filesystem, units: Units) -> String {
+    if filesystem.gap_bytes < Gap(0) {
+        // Of more files than space no part can be said to be explained.
+        return String::new();
+    }
     let rest = filesystem.ledger.iter().find(|row| row.cause == Cause::Unexplained);
     let rest = rest.map_or(Bytes::ZERO, |row| row.bytes.magnitude());
     if rest == Bytes::ZERO {

@@ -61,7 +61,10 @@ fn sentence(screen: &mut Screen<'_>, filesystem: &Filesystem, scale: Scale) -> i
     if units.scale_of(used) == scale {
         let used = scale.steps(Gap::from(used));
         let parts = apportion(used, &[Gap::from(filesystem.visible_bytes), filesystem.gap_bytes], scale);
-        (visible, gap) = (scale.text_of(parts[0]), parts[1]);
+        gap = parts[1];
+        if parts[0] != 0 {
+            visible = scale.text_of(parts[0]);
+        }
     }
     let (used, text) = (units.format(used), scale.text_of(gap));
     screen.sentence(&format!(
@@ -117,6 +120,9 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
         }
         Cause::Unexplained if filesystem.unexplained_bound_bytes > Bytes::ZERO => {
             format!("\u{b1} {}", scale.format(filesystem.unexplained_bound_bytes))
+        }
+        Cause::Unexplained if row.bytes > Gap(0) => {
+            format!("may be {}'s own data", escape::bytes(filesystem.fstype.as_bytes()))
         }
         Cause::Visible | Cause::Unexplained => String::new(),
     }

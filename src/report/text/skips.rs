@@ -32,13 +32,12 @@ fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped],
     let (outside, inside): (Vec<&Skipped>, Vec<&Skipped>) =
         skipped.iter().partition(|skipped| skipped.kind == Kind::Outside);
     if !outside.is_empty() {
-        let root = escape::path(&filesystem.root);
-        paragraph(
-            screen,
-            &format!(
-                "Only {root} of this filesystem is mounted here: what lies outside is not counted as visible."
-            ),
-        );
+        let what = if filesystem.fstype == "overlay" {
+            "This is an overlay. Its files are on a filesystem that cannot be seen from here:".to_owned()
+        } else {
+            format!("Only {} of this filesystem is mounted here:", escape::path(&filesystem.root))
+        };
+        paragraph(screen, &format!("{what} what else is on it is not counted as visible."));
     }
     let (denied, other): (Vec<&Skipped>, Vec<&Skipped>) =
         inside.into_iter().partition(|skipped| skipped.needs.is_some());
