@@ -32,8 +32,13 @@ impl Capability {
 pub struct Effective(u64);
 
 impl Effective {
-    /// This process's set; empty where /proc cannot be read.
+    /// This process's set. Empty where /proc cannot be read, and in a user namespace: there
+    /// capabilities count only for what belongs to the namespace, `user_namespaces(7)`.
     pub fn current() -> Self {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        if !map.split_whitespace().eq(["0", "0", "4294967295"]) {
+            return Self::default();
+        }
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         Self::parse(&status)
     }

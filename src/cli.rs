@@ -8,7 +8,7 @@ mod progress;
 mod terminal;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::time::SystemTime;
 
 use anstream::adapter::strip_str;
@@ -95,6 +95,7 @@ fn refuse(error: &clap::Error) -> Exit {
 fn fail(message: &str) -> Exit {
     // Names in it are escaped already; a backslash must not be doubled.
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    anstream::eprintln!("whyfull: {line}");
+    // Where stderr is full or closed, the status alone has to tell.
+    let _ = writeln!(io::stderr(), "whyfull: {line}");
     Exit::Failure
 }

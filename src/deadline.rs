@@ -2,7 +2,7 @@
 //! filesystem that has stopped answering) run on a thread of their own, which is left behind when
 //! the time is up. What is not known to answer at all is scouted by a child first: `sys::scout`.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -10,10 +10,26 @@ use std::time::Duration;
 /// left behind ends with the process.
 pub fn within<T: Send + 'static>(timeout: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, receiver) = mpsc::channel();
-    let thread = thread::Builder::new().name("deadline".into());
     // Nobody receives any more when the time was up.
-    thread.spawn(move || drop(sender.send(call()))).ok()?;
+    detach(move || drop(sender.send(call())));
     receiver.recv_timeout(timeout).ok()
+}
+
+/// Runs `work` on a thread of its own, which may be left behind; at once, when no thread is to be had.
+pub fn detach(work: impl FnOnce() + Send + 'static) {
+    // A thread that cannot be started keeps what it was given, unless that is shared.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let shared = Arc::clone(&work);
+    if thread::Builder::new().name("detached".into()).spawn(move || run(&shared)).is_err() {
+        run(&work);
+    }
+}
+
+fn run(work: &Mutex<Option<impl FnOnce()>>) {
+    let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(work) = work {
+        work();
+    }
 }
 
 #[cfg(test)]

@@ -23,12 +23,12 @@ pub enum Error {
         crate::escape::path(.0)
     )]
     UnlistedMount(PathBuf),
-    /// The mount that holds PATH cannot be reached by its own path any more.
+    /// No mount of PATH's filesystem can be reached by its own path.
     #[error(
-        "{}: the mount at {} is covered by another; name a path that leads into it",
+        "{}: its filesystem is mounted at {}, where it is covered by another mount or cannot be entered",
         crate::escape::path(.path), crate::escape::path(.mountpoint)
     )]
-    Covered {
+    OutOfReach {
         /// The path as given.
         path: PathBuf,
         /// Where its mount is.

@@ -4,15 +4,18 @@
 mod assemble;
 
 use std::num::NonZero;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 
+use crate::bytes::Bytes;
+use crate::capability::{Capability, Effective};
 use crate::error::{Error, Result};
 use crate::holders::{self, Places, Scan};
 use crate::monitor::Monitor;
-use crate::mounts::locate::{self, Root, Target};
+use crate::mounts::locate::{self, Target};
 use crate::mounts::{Cover, Mounts};
 use crate::probe::{Sampler, Samples};
 use crate::report::Report;
@@ -67,6 +70,8 @@ struct Seen {
     samples: std::result::Result<Samples, Errno>,
     walk: std::result::Result<Walk, Errno>,
     scan: Scan,
+    /// What lost its name during the walk: it may have been counted with a name before.
+    unlinked_meanwhile: Bytes,
 }
 
 /// Explains what was asked for. `monitor` shows how far it is and can end it early: then the report
@@ -81,21 +86,16 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     for sampler in views.iter().flat_map(|view| &view.sampler) {
         monitor.expect(sampler.used());
     }
+    let scanning = Instant::now();
+    let before = scan(&views, &mounts, request)?;
+    let (scanning, walking) = (scanning.elapsed(), Instant::now());
     for view in &mut views {
         view.walk =
             view.sampler.as_ref().map_err(|errno| *errno).and_then(|_| look(&view.target, request, monitor));
     }
-    let scans = scan(&views, &mounts, request)?;
-    let seen: Vec<Seen> = views
-        .into_iter()
-        .zip(scans)
-        .map(|(view, scan)| Seen {
-            target: view.target,
-            samples: view.sampler.map(Sampler::finish),
-            walk: view.walk,
-            scan,
-        })
-        .collect();
+    // After a walk that was shorter than a scan, another scan would make nothing more exact.
+    let after = if walking.elapsed() > scanning { Some(scan(&views, &mounts, request)?) } else { None };
+    let seen: Vec<Seen> = views.into_iter().zip(latest(before, after)).map(Seen::new).collect();
     let run = assemble::Run {
         started,
         finished: SystemTime::now(),
@@ -123,16 +123,27 @@ fn targets(request: &Request, mounts: &Mounts) -> Result<Vec<Target>> {
 }
 
 fn sample(target: &Target, timeout: Duration) -> std::result::Result<Sampler, Errno> {
-    match &target.root {
-        Root::Open(root) => Sampler::start(root, timeout),
-        Root::Hangs => Err(Errno::ETIMEDOUT),
-        Root::Covered => Err(Errno::ENOENT),
+    target.root.as_ref().map_err(|errno| *errno).and_then(|root| Sampler::start(root, timeout))
+}
+
+/// The later scan of each filesystem, if there is one, with the bytes that are only in it.
+fn latest(before: Vec<Scan>, after: Option<Vec<Scan>>) -> Vec<(Scan, Bytes)> {
+    match after {
+        None => before.into_iter().map(|scan| (scan, Bytes::ZERO)).collect(),
+        Some(after) => before
+            .into_iter()
+            .zip(after)
+            .map(|(before, after)| {
+                let new = after.held_since(&before);
+                (after, new)
+            })
+            .collect(),
     }
 }
 
 /// The view from above.
 fn look(target: &Target, request: &Request, monitor: &Monitor) -> std::result::Result<Walk, Errno> {
-    let Root::Open(descriptor) = &target.root else { return Err(Errno::ENOENT) };
+    let descriptor = target.root.as_ref().map_err(|errno| *errno)?;
     let mount_points: Vec<PathBuf> =
         target.covers.iter().map(|cover: &Cover| cover.relative.clone()).collect();
     let root = walk::Root {
@@ -150,23 +161,44 @@ fn look(target: &Target, request: &Request, monitor: &Monitor) -> std::result::R
 fn scan(views: &[View], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
     let mut places = Places::default();
     for (number, view) in views.iter().enumerate() {
-        let Root::Open(root) = &view.target.root else { continue };
+        let Ok(root) = &view.target.root else { continue };
         if view.sampler.is_err() {
             continue;
         }
-        places.devices.extend(statx_fd(std::os::fd::AsFd::as_fd(root)).ok().map(|stat| (stat.dev, number)));
+        let root = statx_fd(root.as_fd()).map(|stat| stat.dev);
+        places.devices.extend(root.into_iter().chain([view.target.mount.dev]).map(|dev| (dev, number)));
         let same = mounts.iter().filter(|mount| mount.dev == view.target.mount.dev);
         places.mounts.extend(same.map(|mount| (mount.id, number)));
     }
-    let served = mounts.iter().filter(|mount| mount.asks_a_server());
-    places.served = served.map(|mount| (mount.id, mount.mountpoint.clone())).collect();
+    places.served = mounts.iter().filter(|mount| mount.asks_a_server()).map(|mount| mount.id).collect();
+    places.mount_points = mounts.iter().map(|mount| (mount.mountpoint.clone(), mount.id)).collect();
     let scanned = holders::scan(Path::new(PROC), places, request.threads, request.timeout);
     let mut scans = scanned.map_err(|errno| Error::Proc(errno.into()))?;
     scans.resize_with(views.len(), Scan::default);
+    if hides_processes(mounts) {
+        for scan in &mut scans {
+            scan.skips.push(Skip::new(Kind::Unlisted, PROC, Errno::EPERM));
+        }
+    }
     Ok(scans)
 }
 
+/// Whether /proc is mounted so that it lists others' processes only to those who may look into
+/// them: `hidepid` in proc(5).
+fn hides_processes(mounts: &Mounts) -> bool {
+    let proc = mounts.iter().filter(|mount| mount.mountpoint == Path::new(PROC)).last();
+    let hidepid = proc.and_then(|proc| proc.option("hidepid"));
+    let shows = ["0", "off", "1", "noaccess"].map(str::as_bytes);
+    hidepid.is_some_and(|value| !shows.contains(&value.as_slice()))
+        && !Effective::current().has(Capability::SysPtrace)
+}
+
 impl Seen {
+    fn new((view, (scan, unlinked_meanwhile)): (View, (Scan, Bytes))) -> Self {
+        let View { target, sampler, walk } = view;
+        Self { target, samples: sampler.map(Sampler::finish), walk, scan, unlinked_meanwhile }
+    }
+
     /// All that could not be looked at.
     fn skips(&self) -> Vec<Skip> {
         let mountpoint = &self.target.mount.mountpoint;

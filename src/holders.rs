@@ -11,7 +11,9 @@ mod scan;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use rustc_hash::FxHashSet;
 
+use crate::bytes::Bytes;
 use crate::skip::Skip;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
@@ -83,6 +85,19 @@ pub struct DescriptorInfo {
     pub position: u64,
 }
 
+impl Scan {
+    /// Bytes of what is in this scan and was not in an earlier one.
+    pub fn held_since(&self, earlier: &Self) -> Bytes {
+        let key = |held: &Held| (held.stat.dev, held.stat.inode);
+        let known: FxHashSet<_> = earlier.held.iter().map(key).collect();
+        self.held
+            .iter()
+            .filter(|held| !known.contains(&key(held)))
+            .map(|held| Bytes(held.stat.allocated))
+            .sum()
+    }
+}
+
 /// What one scan of /proc came to.
 #[derive(Debug, Default)]
 pub struct Scan {
@@ -104,4 +119,30 @@ struct Unseen {
     path: PathBuf,
     /// Why its inode could not be looked at.
     errno: Errno,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_scan_has_seen_is_not_new() {
+        let held = |inode, allocated| {
+            let stat = Stat {
+                inode,
+                allocated,
+                links: 0,
+                mode: 0,
+                size: 0,
+                modified: 0,
+                mount: None,
+                dev: Dev::default(),
+            };
+            Held { stat, path: None, holds: Vec::new() }
+        };
+        let scan = |held| Scan { held, ..Scan::default() };
+        let before = scan(vec![held(1, 10), held(2, 20)]);
+        let after = scan(vec![held(2, 25), held(3, 30)]);
+        assert_eq!(after.held_since(&before), Bytes(30));
+    }
 }

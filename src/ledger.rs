@@ -48,8 +48,9 @@ pub struct Row {
 pub struct Views {
     /// What `df` calls used.
     pub used: Bytes,
-    /// How far that moved during the run.
-    pub swing: Bytes,
+    /// How far that moved during the run, and what may have been counted twice because it lost its
+    /// name meanwhile.
+    pub moved: Bytes,
     /// The view from above.
     pub visible: Tally,
     /// The same beneath mount points; `None` where that could not be looked at.
@@ -88,7 +89,7 @@ impl Ledger {
         rows.push(Row { cause: Cause::Unexplained, bytes: rest, basis: Basis::Remainder, inodes: None });
         // What was skipped could only add: it may be all that is missing, and nothing of an excess.
         let skipped = if views.skipped && rest > Gap(0) { rest.magnitude() } else { Bytes::ZERO };
-        Self { rows, gap: views.used - views.visible.bytes, bound: views.swing + skipped }
+        Self { rows, gap: views.used - views.visible.bytes, bound: views.moved + skipped }
     }
 
     /// The bytes of one row; zero if there is none.
@@ -109,9 +110,9 @@ mod tests {
     fn views() -> impl Strategy<Value = Views> {
         let amount = || 0..u64::MAX / 32;
         (amount(), amount(), amount(), proptest::option::of(amount()), amount(), any::<bool>()).prop_map(
-            |(used, swing, visible, hidden, unlinked, skipped)| Views {
+            |(used, moved, visible, hidden, unlinked, skipped)| Views {
                 used: Bytes(used),
-                swing: Bytes(swing),
+                moved: Bytes(moved),
                 visible: tally(visible),
                 hidden: hidden.map(tally),
                 unlinked: tally(unlinked),
@@ -139,9 +140,9 @@ mod tests {
         }
 
         #[test]
-        fn the_bound_is_the_swing_when_nothing_was_skipped(views in views()) {
+        fn the_bound_is_what_moved_when_nothing_was_skipped(views in views()) {
             let ledger = Ledger::close(&Views { skipped: false, ..views });
-            prop_assert_eq!(ledger.bound, views.swing);
+            prop_assert_eq!(ledger.bound, views.moved);
         }
     }
 

@@ -73,14 +73,18 @@ impl Mount {
         matches!(self.fstype.as_str(), "btrfs" | "bcachefs")
     }
 
+    /// The value of one of the superblock's options.
+    pub fn option(&self, name: &str) -> Option<Vec<u8>> {
+        let options = split_unescaped(&self.options, b',').into_iter();
+        let mut values =
+            options.filter_map(|option| option.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        values.next().map(mountinfo::unescape)
+    }
+
     /// A directory named in the superblock's options, such as overlayfs's `upperdir`, in whose
     /// value `\` escapes itself, `,` and `:` (Documentation/filesystems/overlayfs.rst).
     pub fn directory_option(&self, name: &str) -> Option<PathBuf> {
-        let mut options = split_unescaped(&self.options, b',').into_iter();
-        let value = options.find_map(|option| {
-            option.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec)
-        })?;
-        Some(OsString::from_vec(unescape_backslashes(&mountinfo::unescape(&value))).into())
+        self.option(name).map(|value| OsString::from_vec(unescape_backslashes(&value)).into())
     }
 }
 

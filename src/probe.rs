@@ -94,8 +94,8 @@ impl Samples {
 impl Sampler {
     /// Takes the first sample and starts a thread for the rest. `ETIMEDOUT` when the filesystem
     /// does not answer within `timeout`.
-    pub fn start(root: &OwnedFd, timeout: Duration) -> Result<Self, Errno> {
-        let fd = Arc::new(root.try_clone().map_err(|_| Errno::EMFILE)?);
+    pub fn start(root: &Arc<OwnedFd>, timeout: Duration) -> Result<Self, Errno> {
+        let fd = Arc::clone(root);
         let first = Self::sample(&fd, timeout)?;
         let samples = Arc::new(Mutex::new(Samples::new(first)));
         let (stop, stopped) = mpsc::channel();

@@ -16,6 +16,8 @@ pub enum Kind {
     File,
     /// A process whose descriptors could not be read.
     Process,
+    /// Processes that /proc does not list: others', or those outside this pid namespace.
+    Unlisted,
     /// A deleted file that a process has mapped and whose size could not be read.
     Mapping,
     /// A mount point beneath which nothing could be looked at.
@@ -35,6 +37,7 @@ impl Kind {
             Self::Directory => "directory",
             Self::File => "file",
             Self::Process => "process",
+            Self::Unlisted => "unlisted_processes",
             Self::Mapping => "mapping",
             Self::Mount => "mount",
             Self::Subvolume => "subvolume",
@@ -52,6 +55,7 @@ impl Kind {
             (Self::File, false) => "files",
             (Self::Process, true) => "process",
             (Self::Process, false) => "processes",
+            (Self::Unlisted, _) => "processes that are not listed",
             (Self::Mapping, true) => "mapped file",
             (Self::Mapping, false) => "mapped files",
             (Self::Mount, true) => "mount",
@@ -69,6 +73,7 @@ impl Kind {
     fn unlocked_by(self) -> &'static [Capability] {
         match self {
             Self::Directory | Self::File => &[Capability::DacReadSearch],
+            Self::Unlisted => &[Capability::SysPtrace],
             Self::Process => &[Capability::SysPtrace, Capability::DacReadSearch],
             Self::Mapping => &[Capability::CheckpointRestore],
             Self::Mount => &[Capability::SysAdmin],

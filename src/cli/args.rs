@@ -54,7 +54,7 @@ pub(super) struct Args {
     threads: Option<NonZero<usize>>,
 
     /// Wait this long for a filesystem that does not answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = timeout)]
     timeout: Duration,
 
     /// What to print
@@ -132,6 +132,12 @@ impl From<Color> for anstream::ColorChoice {
             Color::Never => Self::Never,
         }
     }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_millis(1);
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < SHORTEST { Err("shorter than 1ms".to_owned()) } else { Ok(duration) }
 }
 
 impl Args {

@@ -7,43 +7,39 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
-use tempfile::NamedTempFile;
+use nix::unistd::{AccessFlags, access};
 
 use crate::error::describe;
 use crate::escape;
 
-/// An open destination.
+/// A destination that can be written to, as far as can be told.
 pub(super) enum Output {
     /// Standard output.
     Stdout,
-    /// A device, a pipe: nothing that could be replaced.
+    /// A device, a pipe, a link to nothing yet: nothing that could be replaced.
     Special(File),
-    /// Written to the first, which then takes the name of the second.
-    Replaced(NamedTempFile, PathBuf),
+    /// A file that is replaced, or made.
+    Replaced(PathBuf),
 }
 
 /// What a new file may be, before the umask.
 const NEW_FILE: u32 = 0o666;
 
 impl Output {
-    /// Opens `path`, or stdout without one.
+    /// Opens `path`, or stdout without one. A file is only looked at: what is there stays as it is
+    /// until all is written.
     pub(super) fn open(path: Option<&Path>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout) };
+        let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+        let existing = fs::metadata(path).ok();
+        let replaceable = existing.as_ref().map_or(!is_link, fs::Metadata::is_file);
+        if !replaceable {
+            return File::options().write(true).create(true).truncate(false).open(path).map(Self::Special);
+        }
         // What a link leads to is replaced, not the link.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let existing = fs::metadata(&target).ok();
-        if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-            return File::options().write(true).open(&target).map(Self::Special);
-        }
-        let directory = target.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new()
-            .prefix(".whyfull-")
-            .permissions(Permissions::from_mode(NEW_FILE))
-            .tempfile_in(directory)?;
-        if let Some(metadata) = existing {
-            temporary.as_file().set_permissions(metadata.permissions())?;
-        }
-        Ok(Self::Replaced(temporary, target))
+        let target = if existing.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
+        access(directory_of(&target), AccessFlags::W_OK | AccessFlags::X_OK)?;
+        Ok(Self::Replaced(target))
     }
 
     /// Whether colours belong there.
@@ -70,13 +66,29 @@ impl Output {
                 stdout.flush()
             }
             Self::Special(mut file) => file.write_all(bytes),
-            Self::Replaced(mut temporary, path) => {
-                temporary.write_all(bytes)?;
-                temporary.persist(path)?;
-                Ok(())
-            }
+            Self::Replaced(target) => replace(&target, bytes),
         }
     }
+}
+
+/// Writes beside `target`, then takes its place. The temporary file goes when that fails.
+fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".whyfull-")
+        .permissions(Permissions::from_mode(NEW_FILE))
+        .tempfile_in(directory_of(target))?;
+    if let Ok(metadata) = fs::metadata(target) {
+        temporary.as_file().set_permissions(metadata.permissions())?;
+    }
+    temporary.write_all(bytes)?;
+    // A server may report only now that its disk is full.
+    temporary.as_file().sync_all()?;
+    temporary.persist(target)?;
+    Ok(())
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// What to say when it could not be written.

@@ -61,7 +61,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let capacity = seen.samples.as_ref().map(|samples| capacity(&samples.capacity)).unwrap_or_default();
     let views = Views {
         used: capacity.used_bytes,
-        swing: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing),
+        moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + seen.unlinked_meanwhile,
         visible: walk.map_or_else(Tally::default, |walk| walk.visible),
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
         unlinked: total(holders.iter().map(|holder| (holder.bytes, 1))),

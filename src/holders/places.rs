@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
@@ -10,12 +10,15 @@ use crate::sys::stat::Stat;
 /// What belongs to the filesystems asked for, and what must not be touched.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// `st_dev` of each filesystem asked for, by its number.
+    /// The devices of each filesystem asked for, by its number: `st_dev`, and the superblock's, which
+    /// on btrfs is another one and stands in /proc/PID/maps.
     pub devices: FxHashMap<Dev, usize>,
     /// Their mounts: on btrfs every subvolume has a device of its own.
     pub mounts: FxHashMap<u64, usize>,
-    /// Mounts of servers whose root may be asked for on every look-up, and their mount points.
-    pub served: FxHashMap<u64, PathBuf>,
+    /// Mounts of servers that may be asked on every look-up of their root.
+    pub served: FxHashSet<u64>,
+    /// All mount points with their mounts, in the order in which they were mounted.
+    pub mount_points: Vec<(PathBuf, u64)>,
 }
 
 impl Places {
@@ -35,11 +38,26 @@ impl Places {
 
     /// Whether a server answers for that mount.
     pub(super) fn is_served(&self, mount: u64) -> bool {
-        self.served.contains_key(&mount)
+        self.served.contains(&mount)
     }
 
     /// Whether a path, as /proc shows it, lies on such a mount.
     pub(super) fn leads_to_a_server(&self, path: &Path) -> bool {
-        self.served.values().any(|mountpoint| path.starts_with(mountpoint))
+        let above = self.mount_points.iter().filter(|(mount_point, _)| path.starts_with(mount_point));
+        let nearest = above.max_by_key(|(mount_point, _)| mount_point.components().count());
+        nearest.is_some_and(|(_, mount)| self.is_served(*mount))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_mount_point_decides_whether_a_server_is_asked() {
+        let mount_points = vec![("/".into(), 1), ("/local".into(), 2), ("/local/far".into(), 3)];
+        let places = Places { served: [1, 3].into_iter().collect(), mount_points, ..Places::default() };
+        let asks = |path: &str| places.leads_to_a_server(Path::new(path));
+        assert!(asks("/usr/bin/x") && asks("/local/far/x") && !asks("/local/x") && !asks("/local"));
     }
 }

@@ -46,8 +46,7 @@ pub(super) fn read(proc: BorrowedFd<'_>, pid: i32, places: &Places) -> Outcome {
     let denied = match reader.process(proc) {
         Ok(()) => reader.denied,
         Err(errno) if is_gone(errno) => return Outcome::Nothing,
-        // Kernel threads are as closed to an ordinary user as others' processes, but hold nothing.
-        Err(_) if is_kernel_thread(proc, pid) => return Outcome::Nothing,
+        Err(_) if holds_nothing(proc, pid) => return Outcome::Nothing,
         Err(errno) => Some(errno),
     };
     Outcome::Read { sightings: reader.sightings, unseen: reader.unseen, denied }
@@ -86,7 +85,7 @@ impl Reader<'_> {
             Err(Errno::ENOENT) => false,
             Err(errno) => return Err(errno),
         };
-        if !has_memory && is_kernel_thread(proc, self.pid) {
+        if !has_memory && holds_nothing(proc, self.pid) {
             return Err(Errno::ENOENT);
         }
         self.descriptors(&leader)?;
@@ -190,7 +189,7 @@ impl Reader<'_> {
         }
         let table = open_directory(task.directory.as_fd(), c"fd")?;
         let this = &*self;
-        let found = numbers.par_chunks(AT_ONCE).map(|numbers| {
+        let read = |numbers: &[u32]| {
             let (mut found, mut denied) = (Vec::new(), None);
             for &number in numbers {
                 match this.descriptor(task, table.as_fd(), number) {
@@ -200,8 +199,13 @@ impl Reader<'_> {
                 }
             }
             (found, denied)
-        });
-        for (found, denied) in found.collect::<Vec<_>>() {
+        };
+        // Outside a pool, where no threads were to be had, rayon would try to start one.
+        let found: Vec<_> = match rayon::current_thread_index() {
+            Some(_) => numbers.par_chunks(AT_ONCE).map(read).collect(),
+            None => vec![read(&numbers)],
+        };
+        for (found, denied) in found {
             self.sightings.extend(found);
             self.denied = self.denied.or(denied);
         }
@@ -279,18 +283,24 @@ fn is_temporary(path: &Path, stat: &Stat) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes() == format!("#{}", stat.inode).as_bytes())
 }
 
-/// `PF_KTHREAD` in the flags of /proc/PID/stat, which everybody may read: `proc_pid_stat(5)`,
-/// `include/linux/sched.h`.
-fn is_kernel_thread(proc: BorrowedFd<'_>, pid: i32) -> bool {
+/// Whether a task that may not be looked into has nothing to hide: a kernel thread, or a process
+/// that has exited with all its threads and waits for its parent. Everybody may read
+/// /proc/PID/stat: `proc_pid_stat(5)`.
+fn holds_nothing(proc: BorrowedFd<'_>, pid: i32) -> bool {
+    /// `include/linux/sched.h`.
     const PF_KTHREAD: u64 = 0x0020_0000;
-    /// The ninth field, counted from behind the command's name, which may hold blanks.
+    /// Fields 3, 9 and 20, counted from behind the command's name, which may hold blanks.
+    const STATE: usize = 0;
     const FLAGS: usize = 6;
+    const THREADS: usize = 17;
     let Ok(task) = open_task(proc, pid) else { return false };
     let Ok(text) = read_file(task.as_fd(), c"stat") else { return false };
     let Some(end) = text.iter().rposition(|&byte| byte == b')') else { return false };
-    let fields = String::from_utf8_lossy(&text[end + 1..]);
-    let flags = fields.split_ascii_whitespace().nth(FLAGS).and_then(|flags| flags.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & PF_KTHREAD != 0)
+    let fields = String::from_utf8_lossy(&text[end + 1..]).into_owned();
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    let exited = fields.get(STATE) == Some(&"Z") && number(THREADS) <= 1;
+    exited || number(FLAGS) & PF_KTHREAD != 0
 }
 
 fn open_task(proc: BorrowedFd<'_>, tid: i32) -> Result<OwnedFd, Errno> {

@@ -5,7 +5,6 @@ use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,8 +16,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::places::Places;
 use super::process::{self, Outcome, Sighting, numbers};
 use super::{Held, Hold, Scan, Unseen};
+use crate::deadline::detach;
 use crate::skip::{Kind, Skip};
 use crate::sys::Dev;
+
+/// More would only take longer to start than a scan lasts.
+const MOST_THREADS: usize = 64;
 
 /// Reads all processes below `proc` and returns the inodes without name that belong to `places`,
 /// by the number of their filesystem. When no process could be finished for as long as `timeout`, the
@@ -37,19 +40,18 @@ pub fn scan(
     let mut pending: FxHashSet<i32> = pids.iter().copied().collect();
     let places = Arc::new(places);
     let shared = Arc::clone(&places);
-    let reading = thread::Builder::new().name("holders".into()).spawn(move || {
+    detach(move || {
         let read = |pid| {
             // Nobody receives any more when the time was up.
             let _ = sender.send((pid, process::read(directory.as_fd(), pid, &shared)));
         };
-        let threads = threads.map_or(0, NonZero::get);
+        let threads = threads.map_or(0, NonZero::get).min(MOST_THREADS);
         match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
             Ok(pool) => pool.install(|| pids.into_par_iter().with_max_len(1).for_each(read)),
             // No more threads to be had: then one after the other.
             Err(_) => pids.into_iter().for_each(read),
         }
     });
-    reading.map_err(|_| Errno::EAGAIN)?;
 
     let mut gathered = Gathered::default();
     while !pending.is_empty() {
@@ -58,6 +60,7 @@ pub fn scan(
         gathered.add(proc, pid, outcome);
     }
     gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
+    gathered.skips.extend(outside_namespace(proc));
     gathered.leave_out_own(own_pid(proc));
     Ok(gathered.by_filesystem(&places, count))
 }
@@ -65,6 +68,14 @@ pub fn scan(
 /// This process's number in that /proc: `/proc/self` leads there.
 fn own_pid(proc: &Path) -> Option<i32> {
     std::fs::read_link(proc.join("self")).ok()?.to_str()?.parse().ok()
+}
+
+/// In a pid namespace other than the first (a container), /proc lists only the processes in it. The
+/// first one's number is fixed (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
+fn outside_namespace(proc: &Path) -> Option<Skip> {
+    const FIRST: &str = "pid:[4026531836]";
+    let namespace = std::fs::read_link(proc.join("self/ns/pid")).ok()?;
+    (namespace != Path::new(FIRST)).then(|| Skip::new(Kind::Unlisted, proc, None))
 }
 
 fn process_skip(proc: &Path, pid: i32, errno: Errno) -> Skip {

@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
@@ -22,23 +24,13 @@ use crate::sys::stat::statx_fd;
 pub struct Target {
     /// The mount through which it is walked.
     pub mount: Mount,
-    /// That mount's root, opened with `O_PATH`; or why there is none.
-    pub root: Root,
+    /// That mount's root, opened with `O_PATH`; or why it is not: `ETIMEDOUT` for no answer, `ENOENT`
+    /// where other mounts lie over it.
+    pub root: std::result::Result<Arc<OwnedFd>, Errno>,
     /// What is mounted on it.
     pub covers: Vec<Cover>,
     /// Set where PATH is on an overlay whose upper layer is this filesystem.
     pub overlay: Option<Overlay>,
-}
-
-/// The root of a mount, or what kept it from being opened.
-#[derive(Debug)]
-pub enum Root {
-    /// `O_PATH` descriptor.
-    Open(OwnedFd),
-    /// No answer within the deadline.
-    Hangs,
-    /// Other mounts lie over it, so that no path leads to it.
-    Covered,
 }
 
 /// The overlay through which a path was named.
@@ -64,7 +56,7 @@ pub fn read_mounts() -> Result<Mounts> {
 /// the report says so.
 pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target> {
     let Some(opened) = open_within(path, timeout) else {
-        return mount_by_name(path, mounts).map(|mount| hanging(mount, mounts));
+        return mount_by_name(path, mounts).map(|mount| unopened(mount, Errno::ETIMEDOUT));
     };
     let fd = opened.map_err(|source| Error::Path { path: path.to_owned(), source })?;
     let mount = mount_id(fd.as_fd())
@@ -74,7 +66,7 @@ pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target
         return Ok(target);
     }
     let target = reachable(&mounts.ways_into(mount), mounts, timeout);
-    target.ok_or_else(|| Error::Covered { path: path.to_owned(), mountpoint: mount.mountpoint.clone() })
+    target.map_err(|_| Error::OutOfReach { path: path.to_owned(), mountpoint: mount.mountpoint.clone() })
 }
 
 /// Every local filesystem once, also those that do not answer or cannot be reached.
@@ -84,12 +76,7 @@ pub fn all_local(mounts: &Mounts, timeout: Duration) -> Vec<Target> {
         .into_iter()
         .filter_map(|ways| {
             let first = *ways.first()?;
-            Some(reachable(&ways, mounts, timeout).unwrap_or_else(|| Target {
-                mount: first.clone(),
-                root: Root::Covered,
-                covers: Vec::new(),
-                overlay: None,
-            }))
+            Some(reachable(&ways, mounts, timeout).unwrap_or_else(|errno| unopened(first, errno)))
         })
         .collect()
 }
@@ -108,24 +95,27 @@ fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<OwnedFd>> {
 
 /// The first of `ways` whose mount point still leads to it. A bind mount of a directory in the
 /// middle of a subvolume is taken only if nothing better is in reach.
-fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> Option<Target> {
-    let mut second_best = None;
+fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> std::result::Result<Target, Errno> {
+    let mut second_best = Err(Errno::ENOENT);
     for way in ways {
-        let Some(opened) = open_within(&way.mountpoint, timeout) else {
-            return Some(hanging(way, mounts));
+        let root = match open_within(&way.mountpoint, timeout) {
+            None => return Ok(unopened(way, Errno::ETIMEDOUT)),
+            Some(Ok(root)) if mount_id(root.as_fd()) == Some(way.id) => root,
+            Some(Ok(_covering)) => continue,
+            Some(Err(error)) => {
+                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                second_best = second_best.or(Err(errno));
+                continue;
+            }
         };
-        let Ok(root) = opened else { continue };
-        if mount_id(root.as_fd()) != Some(way.id) {
-            continue;
-        }
         let inside_a_subvolume = way.fstype == "btrfs"
             && statx_fd(root.as_fd()).is_ok_and(|stat| stat.inode != SUBVOLUME_ROOT_INODE);
         let covers = mounts.covers_of(way);
-        let target = Target { mount: (*way).clone(), root: Root::Open(root), covers, overlay: None };
+        let target = Target { mount: (*way).clone(), root: Ok(Arc::new(root)), covers, overlay: None };
         if !inside_a_subvolume {
-            return Some(target);
+            return Ok(target);
         }
-        second_best.get_or_insert(target);
+        second_best = second_best.or(Ok(target));
     }
     second_best
 }
@@ -139,7 +129,7 @@ fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Targ
     let upper = mount.directory_option("upperdir")?;
     let fd = open_within(&upper, timeout)?.ok()?;
     let below = mounts.by_id(mount_id(fd.as_fd())?)?;
-    let target = reachable(&mounts.ways_into(below), mounts, timeout)?;
+    let target = reachable(&mounts.ways_into(below), mounts, timeout).ok()?;
     // A directory of that name in a container is another one. overlayfs passes on the upper
     // layer's figures (fs/overlayfs/super.c, `ovl_statfs`), so they tell.
     let overlay = open_within(&mount.mountpoint, timeout)?.ok()?;
@@ -149,8 +139,8 @@ fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Targ
     same.then_some(Target { overlay: Some(overlay), ..target })
 }
 
-fn hanging(mount: &Mount, mounts: &Mounts) -> Target {
-    Target { mount: mount.clone(), root: Root::Hangs, covers: mounts.covers_of(mount), overlay: None }
+fn unopened(mount: &Mount, errno: Errno) -> Target {
+    Target { mount: mount.clone(), root: Err(errno), covers: Vec::new(), overlay: None }
 }
 
 /// The mount a path that cannot be opened belongs to, by its name alone: the last one listed

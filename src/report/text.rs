@@ -7,6 +7,8 @@ mod skips;
 mod table;
 mod tables;
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style as Ansi};
@@ -59,6 +61,8 @@ const STRONG: Ansi = Ansi::new().bold();
 const NEGLIGIBLE_PART: u64 = 200;
 /// As is one of that many bytes, which a filesystem keeps for itself however small it is.
 const NEGLIGIBLE: Bytes = Bytes(1 << 20);
+/// A gap of that many bytes is worth a look however large the disk.
+const NEVER_NEGLIGIBLE: Bytes = Bytes(1 << 30);
 /// Below this share of the size, free space is scarce: one in so many.
 const SCARCE_PART: u64 = 10;
 
@@ -90,13 +94,26 @@ struct Screen<'a> {
 
 impl Screen<'_> {
     fn line(&mut self, line: &str) {
-        let line = if self.style.unicode { line.to_owned() } else { to_ascii(line) };
         self.text.push_str(line.trim_end());
         self.text.push('\n');
     }
 
+    /// An empty line, unless there is one already.
     fn blank(&mut self) {
-        self.text.push('\n');
+        if !self.text.ends_with("\n\n") {
+            self.text.push('\n');
+        }
+    }
+
+    /// A path that stays on its line and in the terminal's characters.
+    fn path(&self, path: &Path) -> String {
+        self.name(path.as_os_str().as_bytes())
+    }
+
+    /// The same for any name.
+    fn name(&self, name: &[u8]) -> String {
+        let name = escape::bytes(name);
+        if self.style.unicode { name } else { escape::ascii(&name) }
     }
 
     fn sentence(&mut self, text: &str) {
@@ -113,31 +130,23 @@ impl Screen<'_> {
             return;
         }
         for finding in &filesystem.findings {
-            self.sentence(&format!("{}: {}", escape::path(&filesystem.mountpoint), finding.message));
+            self.sentence(&format!("{}: {}", self.path(&filesystem.mountpoint), finding.message));
         }
         self.header(filesystem);
         self.blank();
-        let healthy = is_healthy(filesystem);
-        if healthy {
-            self.healthy(filesystem);
-        } else {
-            rows::write(self, filesystem);
-            tables::holders(self, filesystem);
-            tables::remedies(self, filesystem);
-        }
+        let verdict = self.body(filesystem);
         if self.style.directories {
             tables::directories(self, filesystem);
         }
         if self.style.detail != Detail::Quiet {
             skips::of_filesystem(self, filesystem, alone, report.as_root);
         }
-        let mut footer = if healthy { String::new() } else { explained(filesystem, self.style.units) };
-        if alone && !(healthy && filesystem.skipped.is_empty()) {
-            footer = format!("{footer} {}", totals(report, !filesystem.skipped.is_empty()));
-        }
+        let skipped = !filesystem.skipped.is_empty();
+        let totals = (alone && (skipped || verdict.is_some())).then(|| totals(report, skipped));
+        let footer: Vec<String> = verdict.into_iter().chain(totals).filter(|part| !part.is_empty()).collect();
         if !footer.is_empty() {
             self.blank();
-            self.sentence(footer.trim());
+            self.sentence(&footer.join(" "));
         }
         if self.style.detail == Detail::Verbose {
             skips::list(self, filesystem);
@@ -145,6 +154,24 @@ impl Screen<'_> {
         if !alone {
             self.blank();
         }
+    }
+
+    /// The answer. Returns how much it explains, where there is something to explain.
+    fn body(&mut self, filesystem: &Filesystem) -> Option<String> {
+        if filesystem.capacity.size_bytes == Bytes::ZERO {
+            let visible = self.style.units.format(filesystem.visible_bytes);
+            self.sentence(&format!("The files you can see add up to {visible}."));
+            tables::holders(self, filesystem);
+            return None;
+        }
+        if is_healthy(filesystem) {
+            self.healthy(filesystem);
+            return None;
+        }
+        rows::write(self, filesystem);
+        tables::holders(self, filesystem);
+        tables::remedies(self, filesystem);
+        Some(explained(filesystem, self.style.units))
     }
 
     /// `/  ext4 on /dev/sda1  94.0 of 100.0 GiB used  (1.0 GiB free, 5.0 GiB reserved for root)`
@@ -165,10 +192,16 @@ impl Screen<'_> {
             free = format!("{free}, {} {for_whom}", units.format(reserved_bytes));
         }
         let size = scale.format(size_bytes);
-        let line = format!("{}  {used} of {size} used  ({free})", identity(filesystem));
+        let amounts = if size_bytes == Bytes::ZERO {
+            // Such as a tmpfs without a limit.
+            "does not report its size".to_owned()
+        } else {
+            format!("{used} of {size} used  ({free})")
+        };
+        let line = format!("{}  {amounts}", self.identity(filesystem));
         self.titled(&line, filesystem);
         if let Some(overlay) = &filesystem.overlay {
-            let (mountpoint, upper) = (escape::path(&overlay.mountpoint), escape::path(&overlay.path));
+            let (mountpoint, upper) = (self.path(&overlay.mountpoint), self.path(&overlay.path));
             self.sentence(&format!(
                 "The overlay at {mountpoint} stores nothing itself: its files are on this filesystem, in {upper}."
             ));
@@ -177,7 +210,7 @@ impl Screen<'_> {
 
     /// A line that starts with the mount point, which is set off.
     fn titled(&mut self, line: &str, filesystem: &Filesystem) {
-        let mountpoint = escape::path(&filesystem.mountpoint);
+        let mountpoint = self.path(&filesystem.mountpoint);
         for (index, line) in wrap(line, self.style.width).iter().enumerate() {
             let bold = line.strip_prefix(&mountpoint).filter(|_| index == 0);
             match bold {
@@ -202,26 +235,27 @@ impl Screen<'_> {
         let why = match errno {
             Some("ETIMEDOUT") => "gave no answer in time; it was left alone".to_owned(),
             Some("ENOENT") => "is covered by another mount; no path leads to it".to_owned(),
+            Some("EACCES") => "lies behind a directory that you may not enter".to_owned(),
             other => format!("cannot be asked ({})", other.unwrap_or("no reason given")),
         };
-        self.titled(&format!("{}  {why}", identity(filesystem)), filesystem);
+        self.titled(&format!("{}  {why}", self.identity(filesystem)), filesystem);
         self.blank();
     }
-}
 
-/// `/  ext4 on /dev/sda1`
-fn identity(filesystem: &Filesystem) -> String {
-    let (mountpoint, source) = (escape::path(&filesystem.mountpoint), escape::path(&filesystem.source));
-    let fstype = escape::bytes(filesystem.fstype.as_bytes());
-    match fstype.as_str() {
-        "tmpfs" | "devtmpfs" => format!("{mountpoint}  {fstype}, in memory"),
-        _ => format!("{mountpoint}  {fstype} on {source}"),
+    /// `/  ext4 on /dev/sda1`
+    fn identity(&self, filesystem: &Filesystem) -> String {
+        let (mountpoint, source) = (self.path(&filesystem.mountpoint), self.path(&filesystem.source));
+        let fstype = self.name(filesystem.fstype.as_bytes());
+        match fstype.as_str() {
+            "tmpfs" | "devtmpfs" => format!("{mountpoint}  {fstype}, in memory"),
+            _ => format!("{mountpoint}  {fstype} on {source}"),
+        }
     }
 }
 
 /// Whether there is nothing to explain: the gap is negligible, and so is each row in it.
 fn is_healthy(filesystem: &Filesystem) -> bool {
-    let part = Bytes(filesystem.capacity.used_bytes.0 / NEGLIGIBLE_PART);
+    let part = Bytes(filesystem.capacity.used_bytes.0 / NEGLIGIBLE_PART).min(NEVER_NEGLIGIBLE);
     let negligible = |gap: Gap, part: Bytes| gap.magnitude() <= part.max(NEGLIGIBLE);
     let rows = filesystem.ledger.iter().filter(|row| row.cause != Cause::Visible);
     let held = filesystem.holders.iter().map(|holder| Gap::from(holder.bytes));
@@ -270,12 +304,6 @@ fn totals(report: &Report, skipped: bool) -> String {
         Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX)),
         elapsed(report.elapsed_ms),
     )
-}
-
-/// The few signs of ours that are not ASCII in words, everything else escaped.
-fn to_ascii(line: &str) -> String {
-    let plain = line.replace('\u{b1}', "+/-").replace('\u{2026}', "...");
-    escape::ascii(&plain)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -25,8 +25,7 @@ pub fn answers(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
             drop(writer);
             // The child never writes: its end of the pipe closes when it is done.
             let mut ends = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-            let answered = poll(&mut ends, timeout) != Ok(0);
+            let answered = wait_for(&mut ends, timeout)?;
             if answered {
                 waitpid(child, None)?;
             } else {
@@ -34,6 +33,18 @@ pub fn answers(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
                 let _ = kill(child, Signal::SIGKILL);
             }
             Ok(answered)
+        }
+    }
+}
+
+/// Whether something happens within `timeout`. Signals do not cut it short.
+fn wait_for(ends: &mut [PollFd<'_>], timeout: Duration) -> Result<bool, Errno> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll(ends, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(|ready| ready > 0),
         }
     }
 }

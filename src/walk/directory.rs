@@ -73,19 +73,28 @@ impl Directory {
 
     /// Lends the descriptor, opened again if it was closed. It stays open meanwhile.
     pub(super) fn with<T>(self: &Arc<Self>, lend: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<T, Errno> {
-        loop {
-            if let Some(descriptor) = &*self.read() {
-                return Ok(lend(descriptor.fd.as_fd()));
-            }
-            let reopened = self.reopen()?;
-            self.write().get_or_insert(Counted::new(reopened, &self.budget));
-            self.budget.keep(self);
+        if let Some(descriptor) = &*self.read() {
+            return Ok(lend(descriptor.fd.as_fd()));
         }
+        let reopened = Counted::new(self.reopen()?, &self.budget);
+        // Lent before it is kept: where hardly any may stay open it is closed again at once.
+        let result = lend(reopened.fd.as_fd());
+        self.write().get_or_insert(reopened);
+        self.budget.keep(self);
+        Ok(result)
     }
 
     /// Goes down from the nearest ancestor that is open, and makes sure that it came to the same
     /// directory: names may have moved meanwhile. `O_PATH` is enough to look names up.
     fn reopen(&self) -> Result<OwnedFd, Errno> {
+        // A name that leads nowhere any more does not mean that the directory has gone.
+        self.go_down().map_err(|errno| match errno {
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Errno::ESTALE,
+            other => other,
+        })
+    }
+
+    fn go_down(&self) -> Result<OwnedFd, Errno> {
         let mut names = vec![self.position.name.as_bytes()];
         let mut ancestor = self.position.parent.as_ref().ok_or(Errno::ESTALE)?;
         while ancestor.read().is_none() {

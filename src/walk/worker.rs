@@ -118,6 +118,10 @@ impl<'a> Worker<'a> {
                 let mut own = Tally::default();
                 own.count(root.allocated);
                 self.records.directory(tree::ROOT, tree::ROOT, root.inode, c"", Side::Visible, own);
+                if !root.is_directory() {
+                    // A bind mount of a single file, and nothing else to start from.
+                    return;
+                }
                 self.skip(Kind::Directory, tree::ROOT, None, errno);
             }
         }
@@ -125,14 +129,15 @@ impl<'a> Worker<'a> {
 
     fn open(&mut self, position: Position) {
         let Some(parent) = position.parent.clone() else { return };
-        let opened = match parent.with(|fd| open_directory(fd, &position.name)) {
-            Ok(Err(Errno::EMFILE | Errno::ENFILE)) => {
+        let open = || parent.with(|fd| open_directory(fd, &position.name)).flatten();
+        let opened = match open() {
+            Err(Errno::EMFILE | Errno::ENFILE) => {
                 self.shared.budget.close_all();
-                parent.with(|fd| open_directory(fd, &position.name))
+                open()
             }
             opened => opened,
         };
-        match opened.flatten() {
+        match opened {
             Ok(descriptor) => {
                 let stat = statx_fd(descriptor.as_fd());
                 match stat.map(|stat| (self.shared.boundary.territory(&stat), stat)) {
@@ -155,6 +160,9 @@ impl<'a> Worker<'a> {
     /// else meanwhile is counted as that.
     fn unopened(&mut self, parent: &Arc<Directory>, position: &Position, errno: Errno) {
         let stat = parent.with(|fd| statx_at(fd, &position.name, Links::Stay)).flatten();
+        if stat.as_ref().err() == Some(&Errno::ENOENT) {
+            return;
+        }
         let ours = stat.ok().filter(|stat| self.shared.boundary.territory(stat) == Territory::Ours);
         let mut tally = Tally::default();
         match ours {
@@ -243,8 +251,8 @@ impl<'a> Worker<'a> {
                 Ok(stat) if stat.is_directory() => self.push(directory, entry.name, entry.inode),
                 Ok(stat) => self.file(directory, entry.name, &stat, &mut tally),
                 Err(Errno::ENOENT) => {}
-                Err(errno @ (Errno::EACCES | Errno::EPERM)) => {
-                    // No right to look names up: it is the same for all of them.
+                Err(errno) if statx_at(fd, c".", Links::Stay).is_err() => {
+                    // No right to look names up here: it is the same for all of them.
                     self.skip(Kind::Directory, directory.id, None, errno);
                     break;
                 }

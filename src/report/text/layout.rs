@@ -12,7 +12,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
         if !line.trim().is_empty() && line.width() + 1 + word.width() > width {
             lines.push(std::mem::take(&mut line));
         }
-        if !(line.is_empty() && (word.is_empty() || lines.is_empty())) && !line.is_empty() {
+        if !line.is_empty() {
             line.push(' ');
         }
         line.push_str(word);
@@ -28,7 +28,7 @@ pub(super) fn cut_start(text: &str, width: usize, unicode: bool) -> String {
         return text.to_owned();
     }
     let sign = ellipsis(unicode);
-    let room = width.saturating_sub(sign.len().min(sign.width()).max(sign.chars().count()));
+    let room = width.saturating_sub(sign.width());
     let mut kept = 0;
     let mut start = text.len();
     for (index, character) in text.char_indices().rev() {
@@ -47,7 +47,7 @@ pub(super) fn cut_end(text: &str, width: usize, unicode: bool) -> String {
         return text.to_owned();
     }
     let sign = ellipsis(unicode);
-    let room = width.saturating_sub(sign.chars().count());
+    let room = width.saturating_sub(sign.width());
     let mut kept = 0;
     let head = text.chars().take_while(|character| {
         kept += character.width().unwrap_or(0);

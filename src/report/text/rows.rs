@@ -5,7 +5,6 @@ use std::cmp::Reverse;
 use super::layout::{cut_end, pad_end, pad_start};
 use super::{LOUD, QUIET, Screen};
 use crate::bytes::{Bytes, Gap, Scale, grouped};
-use crate::escape;
 use crate::ledger::Cause;
 use crate::report::{Filesystem, Row};
 
@@ -91,8 +90,7 @@ fn apportion(total: i64, parts: &[Gap], scale: Scale) -> Vec<i64> {
 }
 
 fn label(row: &Row, filesystem: &Filesystem) -> &'static str {
-    let clones =
-        matches!(filesystem.fstype.as_str(), "btrfs" | "xfs" | "zfs" | "bcachefs" | "overlay" | "ocfs2");
+    let clones = matches!(filesystem.fstype.as_str(), "btrfs" | "xfs" | "zfs" | "bcachefs" | "ocfs2");
     match row.cause {
         Cause::Visible => "visible",
         Cause::HiddenByMount => "hidden under a mount",
@@ -114,30 +112,31 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
             let count = row.inodes.unwrap_or(0);
             format!("{} {}", grouped(count), if count == 1 { "file" } else { "files" })
         }
-        Cause::HiddenByMount => hidden(filesystem, screen.style.unicode),
+        Cause::HiddenByMount => hidden(screen, filesystem),
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => {
             "at most; see below".to_owned()
         }
         Cause::Unexplained if filesystem.unexplained_bound_bytes > Bytes::ZERO => {
-            format!("\u{b1} {}", scale.format(filesystem.unexplained_bound_bytes))
+            let sign = if screen.style.unicode { "\u{b1}" } else { "+/-" };
+            format!("{sign} {}", scale.format(filesystem.unexplained_bound_bytes))
         }
         Cause::Unexplained if row.bytes > Gap(0) => {
-            format!("may be {}'s own data", escape::bytes(filesystem.fstype.as_bytes()))
+            format!("may be {}'s own data", screen.name(filesystem.fstype.as_bytes()))
         }
         Cause::Visible | Cause::Unexplained => String::new(),
     }
 }
 
 /// The mount point that hides most, and how many more there are.
-fn hidden(filesystem: &Filesystem, unicode: bool) -> String {
+fn hidden(screen: &Screen<'_>, filesystem: &Filesystem) -> String {
     let mut hiding = filesystem.hidden.iter().filter(|hidden| hidden.bytes > Bytes::ZERO);
     let Some(first) = hiding.next() else { return String::new() };
-    let first = escape::path(&first.mountpoint);
+    let first = screen.path(&first.mountpoint);
     match hiding.count() {
         0 => first,
         more => {
             let more = format!(" and {more} more");
-            cut_end(&first, NOTE.saturating_sub(more.len()), unicode) + &more
+            cut_end(&first, NOTE.saturating_sub(more.len()), screen.style.unicode) + &more
         }
     }
 }

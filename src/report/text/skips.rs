@@ -6,25 +6,28 @@ use super::layout::list as in_words;
 use super::table::{self, Align, column, expendable};
 use super::{Screen, tables};
 use crate::bytes::grouped;
-use crate::escape;
 use crate::report::{Filesystem, Skipped};
 use crate::skip::Kind;
 
 /// What of one filesystem could not be seen. Processes are the same for all filesystems of a report:
 /// told here only if this is the only one.
 pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, alone: bool, as_root: bool) {
-    let told = |skipped: &&Skipped| alone || skipped.kind != Kind::Process;
+    let told = |skipped: &&Skipped| alone || !is_of_processes(skipped);
     write(screen, filesystem, &filesystem.skipped.iter().filter(told).collect::<Vec<_>>(), as_root);
 }
 
 /// The processes that could not be seen, for a report on several filesystems.
 pub(super) fn of_processes(screen: &mut Screen<'_>, filesystems: &[Filesystem], as_root: bool) {
-    let processes = |filesystem: &&Filesystem| filesystem.skipped.iter().any(|s| s.kind == Kind::Process);
+    let processes = |filesystem: &&Filesystem| filesystem.skipped.iter().any(is_of_processes);
     if let Some(filesystem) = filesystems.iter().find(processes) {
-        let skipped = filesystem.skipped.iter().filter(|skipped| skipped.kind == Kind::Process);
+        let skipped = filesystem.skipped.iter().filter(|skipped| is_of_processes(skipped));
         write(screen, filesystem, &skipped.collect::<Vec<_>>(), as_root);
         screen.blank();
     }
+}
+
+fn is_of_processes(skipped: &Skipped) -> bool {
+    matches!(skipped.kind, Kind::Process | Kind::Unlisted)
 }
 
 /// One sentence for what more rights would show, with the command; one for what they would not.
@@ -35,7 +38,7 @@ fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped],
         let what = if filesystem.fstype == "overlay" {
             "This is an overlay. Its files are on a filesystem that cannot be seen from here:".to_owned()
         } else {
-            format!("Only {} of this filesystem is mounted here:", escape::path(&filesystem.root))
+            format!("Only {} of this filesystem is mounted here:", screen.path(&filesystem.root))
         };
         paragraph(screen, &format!("{what} what else is on it is not counted as visible."));
     }
@@ -51,8 +54,10 @@ fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped],
         } else {
             paragraph(screen, &format!("You may not look into {what}. To see them:"));
             screen.blank();
-            let path = tables::quoted(&filesystem.mountpoint.to_string_lossy());
-            screen.line(&format!("      sudo whyfull {}", escape::bytes(path.as_bytes())));
+            let path = screen.path(&filesystem.mountpoint);
+            // What had to be escaped cannot be typed as it is shown.
+            let typed = filesystem.mountpoint.to_str().filter(|name| *name == path).map(tables::quoted);
+            screen.line(&format!("      sudo whyfull {}", typed.as_deref().unwrap_or("--all")));
         }
     }
     if !other.is_empty() {
@@ -78,6 +83,8 @@ fn counts(skipped: &[&Skipped], processes: u64) -> String {
     for skipped in skipped {
         *by_kind.entry(skipped.kind).or_default() += 1;
     }
+    // Hidden by /proc, more rights show them.
+    let hidden = skipped.iter().any(|skipped| skipped.kind == Kind::Unlisted && skipped.needs.is_some());
     // Processes first: what they hold is what is looked for most.
     let mut kinds: Vec<(Kind, usize)> = by_kind.into_iter().collect();
     kinds.sort_by_key(|(kind, _)| *kind != Kind::Process);
@@ -87,6 +94,8 @@ fn counts(skipped: &[&Skipped], processes: u64) -> String {
             let count_text = grouped(count as u64);
             match kind {
                 Kind::Process => format!("{count_text} of {} processes", grouped(processes)),
+                Kind::Unlisted if hidden => "the processes that /proc hides".to_owned(),
+                Kind::Unlisted => "processes outside this pid namespace (a container?)".to_owned(),
                 _ => format!("{count_text} {}", kind.noun(count)),
             }
         })
@@ -102,12 +111,13 @@ pub(super) fn list(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     screen.blank();
     screen.line("Skipped:");
     screen.blank();
+    let names = &*screen;
     let row = |skipped: &Skipped| {
         vec![
             skipped.kind.name().to_owned(),
             skipped.errno.clone().unwrap_or_default(),
             skipped.needs.unwrap_or_default().to_owned(),
-            escape::path(&skipped.path),
+            names.path(&skipped.path),
         ]
     };
     let rows: Vec<Vec<String>> = filesystem.skipped.iter().map(row).collect();

@@ -4,7 +4,6 @@ use super::Screen;
 use super::layout::ago;
 use super::table::{self, Align, column, expendable};
 use crate::bytes::{Bytes, grouped};
-use crate::escape;
 use crate::report::{Directory, Filesystem, HeldBy, Holder, Process};
 
 /// How much of a container's id is shown, as its runtime does.
@@ -20,7 +19,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     }
     let with_unit = shown.iter().any(|holder| !unit(holder).is_empty());
     screen.blank();
-    screen.line("Deleted files that a process still holds:");
+    screen.sentence("Deleted files that a process still holds:");
     screen.blank();
     let columns = [
         column("SIZE", Align::Right),
@@ -30,18 +29,29 @@ pub(super) fn holders(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         column("FILE, AS LAST NAMED", Align::GivesWay),
         expendable("WRITTEN", Align::Left, 2),
     ];
+    let names = &*screen;
     let row = |holder: &&Holder| {
         let never_named = || format!("(never named) inode {}", holder.inode);
-        let name = holder.path.as_deref().map_or_else(never_named, escape::path);
+        let name = holder.path.as_deref().map_or_else(never_named, |path| names.path(path));
         let written = holder.written.map(|written| ago(written, style.now)).unwrap_or_default();
-        vec![style.units.format(holder.bytes), handle(holder), command(holder), unit(holder), name, written]
+        vec![
+            style.units.format(holder.bytes),
+            handle(holder),
+            names.name(command(holder).as_bytes()),
+            names.name(unit(holder).as_bytes()),
+            name,
+            written,
+        ]
     };
     let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
     table::write(screen, &columns, &rows);
     if !rest.is_empty() {
         let bytes: Bytes = rest.iter().map(|holder| holder.bytes).sum();
         let (count, bytes) = (rest.len(), style.units.format(bytes));
-        screen.line(&format!("  and {} more, {bytes} together (--top N shows more)", grouped(count as u64)));
+        screen.sentence(&format!(
+            "  and {} more, {bytes} together (--top N shows more)",
+            grouped(count as u64)
+        ));
     }
 }
 
@@ -59,18 +69,16 @@ fn handle(holder: &Holder) -> String {
     format!("{}:{what}{more}", tid.unwrap_or(*pid))
 }
 
-fn command(holder: &Holder) -> String {
+fn command(holder: &Holder) -> &str {
     let first = holder.held_by.first();
-    first
-        .and_then(|HeldBy::Process(process)| process.command.as_deref())
-        .map_or_else(String::new, |command| escape::bytes(command.as_bytes()))
+    first.and_then(|HeldBy::Process(process)| process.command.as_deref()).unwrap_or_default()
 }
 
-/// The unit, or the container where there is none.
-fn unit(holder: &Holder) -> String {
-    let Some(HeldBy::Process(process)) = holder.held_by.first() else { return String::new() };
-    let container = process.container.as_deref().map(|id| &id[..id.len().min(SHORT_ID)]);
-    escape::bytes(container.or(process.unit.as_deref()).unwrap_or_default().as_bytes())
+/// The unit, or the container where there is one: the first digits of its id, as its runtime shows it.
+fn unit(holder: &Holder) -> &str {
+    let Some(HeldBy::Process(process)) = holder.held_by.first() else { return "" };
+    let container = process.container.as_deref().map(|id| id.get(..SHORT_ID).unwrap_or(id));
+    container.or(process.unit.as_deref()).unwrap_or_default()
 }
 
 /// What would free the space.
@@ -82,10 +90,12 @@ pub(super) fn remedies(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     screen.line("What would free it:");
     screen.blank();
     let units = screen.style.units;
+    let names = &*screen;
     let shown = filesystem.remedies.iter().take(screen.style.top);
     let rows: Vec<Vec<String>> = shown
         .map(|remedy| {
-            let words: Vec<String> = remedy.command.iter().map(|word| quoted(word)).collect();
+            let words: Vec<String> =
+                remedy.command.iter().map(|word| names.name(quoted(word).as_bytes())).collect();
             let loses = if remedy.loses_data { "(the deleted data is gone then)" } else { "" };
             vec![units.format(remedy.frees_bytes), format!("sudo {}", words.join(" ")), loses.to_owned()]
         })
@@ -114,11 +124,12 @@ pub(super) fn directories(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         return;
     }
     screen.blank();
-    screen.line("The largest directories that you can see, with all below them:");
+    screen.sentence("The largest directories that you can see, with all below them:");
     screen.blank();
     let units = screen.style.units;
+    let names = &*screen;
     let row = |directory: &Directory| {
-        vec![units.format(directory.bytes), grouped(directory.inodes), escape::path(&directory.path)]
+        vec![units.format(directory.bytes), grouped(directory.inodes), names.path(&directory.path)]
     };
     let rows: Vec<Vec<String>> = shown.into_iter().map(row).collect();
     table::write(

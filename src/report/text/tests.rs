@@ -136,7 +136,7 @@ fn report(filesystems: Vec<Filesystem>) -> Report {
 fn full_views() -> Views {
     Views {
         used: Bytes(94 * GIB),
-        swing: Bytes(7 * TENTH),
+        moved: Bytes(7 * TENTH),
         visible: tally(560, 1_204_311),
         hidden: Some(tally(21, 310)),
         unlinked: tally(352, 14),
