@@ -1,7 +1,7 @@
-//! Where on the way down other mounts lie: a trie over the names that lead to mount
+//! Where other mounts lie: a trie over the names that lead to mount
 //! points. All other directories (nearly all) are outside it and cost nothing.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
@@ -15,27 +15,32 @@ pub(super) const ROOT: Place = 0;
 #[derive(Debug, Default)]
 pub(super) struct Covers {
     nodes: Vec<Node>,
+    /// For each mount point, where it is and how it is reached from the root of the walk.
+    mounts: Vec<(Place, CString)>,
 }
 
 #[derive(Debug, Default)]
 struct Node {
     children: Vec<(Box<OsStr>, Place)>,
-    mount: Option<usize>,
+    is_mount: bool,
 }
 
 impl Covers {
     /// A trie of mount points, given relative to the root of the walk. Their numbers are their
     /// positions.
     pub(super) fn new<'a>(mount_points: impl IntoIterator<Item = &'a Path>) -> Self {
-        let mut covers = Self { nodes: vec![Node::default()] };
-        for (number, path) in mount_points.into_iter().enumerate() {
+        let mut covers = Self { nodes: vec![Node::default()], mounts: Vec::new() };
+        for path in mount_points {
             let mut place = ROOT;
             for component in path.components() {
                 if let Component::Normal(name) = component {
                     place = covers.descend(place, name);
                 }
             }
-            covers.nodes[place].mount.get_or_insert(number);
+            covers.nodes[place].is_mount = true;
+            // A path from the kernel holds no NUL.
+            let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+            covers.mounts.push((place, path));
         }
         covers
     }
@@ -56,9 +61,19 @@ impl Covers {
         children.iter().find(|(child, _)| child.as_bytes() == name).map(|&(_, place)| place)
     }
 
-    /// The number of the mount point at `place`.
-    pub(super) fn mount_at(&self, place: Place) -> Option<usize> {
-        self.nodes.get(place)?.mount
+    /// Whether a mount lies at `place`.
+    pub(super) fn is_mount(&self, place: Place) -> bool {
+        self.nodes.get(place).is_some_and(|node| node.is_mount)
+    }
+
+    /// Where the mount point of that number is.
+    pub(super) fn place_of(&self, mount: usize) -> Option<Place> {
+        self.mounts.get(mount).map(|(place, _)| *place)
+    }
+
+    /// How it is reached from the root of the walk.
+    pub(super) fn path_of(&self, mount: usize) -> Option<&CStr> {
+        self.mounts.get(mount).map(|(_, path)| path.as_c_str())
     }
 }
 
@@ -70,10 +85,12 @@ mod tests {
     fn only_the_way_to_a_mount_point_is_in_the_trie() {
         let covers = Covers::new([Path::new("var/lib"), Path::new("var/lib/docker"), Path::new("proc")]);
         let var = covers.child(ROOT, b"var").unwrap();
-        assert_eq!(covers.mount_at(var), None);
+        assert!(!covers.is_mount(var));
         let lib = covers.child(var, b"lib").unwrap();
-        assert_eq!(covers.mount_at(lib), Some(0));
-        assert_eq!(covers.mount_at(covers.child(lib, b"docker").unwrap()), Some(1));
+        assert!(covers.is_mount(lib));
+        let docker = covers.child(lib, b"docker").unwrap();
+        assert!(covers.is_mount(docker));
+        assert_eq!((covers.place_of(1), covers.path_of(1)), (Some(docker), Some(c"var/lib/docker")));
         assert_eq!(covers.child(ROOT, b"usr"), None);
         assert_eq!(covers.child(lib, b"var"), None);
     }

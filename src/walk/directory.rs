@@ -14,7 +14,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::covers::Place;
-use super::tree::{Id, Side};
+use super::tree::{Id, ROOT, Side};
 use crate::sys::Dev;
 use crate::sys::stat::{Stat, statx_fd};
 
@@ -62,9 +62,10 @@ impl Directory {
         Self { id, position, identity: (stat.dev, stat.inode), descriptor, budget: Arc::clone(budget) }
     }
 
-    /// The parent's number; the root is its own parent.
+    /// The parent's number. Where the walk starts, and where it starts beneath a mount point, that is
+    /// the root's.
     pub(super) fn parent_id(&self) -> Id {
-        self.position.parent.as_ref().map_or(self.id, |parent| parent.id)
+        self.position.parent.as_ref().map_or(ROOT, |parent| parent.id)
     }
 
     pub(super) fn inode(&self) -> u64 {

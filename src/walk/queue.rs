@@ -23,10 +23,10 @@ struct State<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that starts with `first`.
-    pub(super) fn new(first: T) -> Self {
+    /// A queue that starts with these.
+    pub(super) fn new(items: Vec<T>) -> Self {
         Self {
-            state: Mutex::new(State { items: vec![first], workers: 0, waiting: 0 }),
+            state: Mutex::new(State { items, workers: 0, waiting: 0 }),
             work: Condvar::new(),
             done: Condvar::new(),
             hungry: AtomicUsize::new(0),
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn every_item_is_done_once_whatever_the_number_of_workers() {
         for workers in [1, 2, 7] {
-            let (queue, done) = (Queue::new(16_u32), AtomicU64::new(0));
+            let (queue, done) = (Queue::new(vec![16_u32]), AtomicU64::new(0));
             for _ in 0..workers {
                 queue.join();
             }

@@ -20,7 +20,7 @@ pub(super) const ROOT: Id = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     Visible,
-    Hidden(u32),
+    Hidden(usize),
 }
 
 /// Bytes and how many inodes they belong to.
@@ -54,7 +54,7 @@ pub(super) struct Link {
     pub(super) directory: Id,
 }
 
-/// A directory, or a file that is itself a mount point and so on another side than its directory.
+/// A directory, or a file with a mount over it, which is on another side than its directory.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     id: Id,
@@ -161,7 +161,7 @@ impl Tree {
             match node.side {
                 Side::Visible => visible.add(node.own),
                 Side::Hidden(mount) => {
-                    if let Some(tally) = hidden.get_mut(mount as usize) {
+                    if let Some(tally) = hidden.get_mut(mount) {
                         tally.add(node.own);
                     }
                 }

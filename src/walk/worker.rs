@@ -2,7 +2,7 @@
 //! no directory.
 
 use std::cmp::Reverse;
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ const LONGEST_RECORD: usize = 280;
 pub(super) enum Work {
     /// The directory to start from.
     Root(OwnedFd),
+    /// What a mount point hides, by its number.
+    Covered(usize),
     /// A directory to open and read.
     Directory(Position),
     /// Entries that another thread has read.
@@ -37,7 +39,7 @@ impl Work {
     fn inode(&self) -> u64 {
         match self {
             Self::Directory(position) => position.inode,
-            Self::Root(_) | Self::Entries { .. } => 0,
+            Self::Root(_) | Self::Covered(_) | Self::Entries { .. } => 0,
         }
     }
 }
@@ -89,6 +91,7 @@ impl<'a> Worker<'a> {
     fn work(&mut self, work: Work) {
         match work {
             Work::Root(descriptor) => self.open_root(&descriptor),
+            Work::Covered(mount) => self.open_covered(mount),
             Work::Directory(position) => self.open(position),
             Work::Entries { directory, entries } => {
                 let read = directory.with(|fd| self.entries(&directory, fd, &entries));
@@ -104,13 +107,8 @@ impl<'a> Worker<'a> {
     }
 
     fn open_root(&mut self, path: &OwnedFd) {
-        let position = Position {
-            parent: None,
-            name: c"".into(),
-            inode: 0,
-            place: Some(covers::ROOT),
-            side: Side::Visible,
-        };
+        let place = Some(covers::ROOT);
+        let position = Position { parent: None, name: c"".into(), inode: 0, place, side: Side::Visible };
         let root = self.shared.boundary.root;
         match open_directory(path.as_fd(), c".") {
             Ok(descriptor) => self.read(position, tree::ROOT, &root, descriptor),
@@ -124,6 +122,36 @@ impl<'a> Worker<'a> {
                 }
                 self.skip(Kind::Directory, tree::ROOT, None, errno);
             }
+        }
+    }
+
+    /// Starts beneath a mount point, on the clone, where nothing is mounted.
+    fn open_covered(&mut self, mount: usize) {
+        let Ok(Some(clone)) = &self.shared.beneath else { return };
+        let Some(name) = self.shared.covers.path_of(mount) else { return };
+        let side = Side::Hidden(mount);
+        let place = self.shared.covers.place_of(mount);
+        let looked = match open_directory(clone.as_fd(), name) {
+            Ok(descriptor) => statx_fd(descriptor.as_fd()).map(|stat| (Some(descriptor), stat)),
+            // A file with a mount over it.
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                statx_at(clone.as_fd(), name, Links::Stay).map(|stat| (None, stat))
+            }
+            Err(errno) => Err(errno),
+        };
+        match looked {
+            Ok((_, stat)) if self.shared.boundary.territory(&stat) != Territory::Ours => {}
+            Ok((Some(descriptor), stat)) => {
+                let position = Position { parent: None, name: name.into(), inode: stat.inode, place, side };
+                self.read(position, self.shared.next_id(), &stat, descriptor);
+            }
+            Ok((None, stat)) => {
+                let (id, mut own) = (self.shared.next_id(), Tally::default());
+                self.count(id, &stat, &mut own);
+                self.records.directory(id, tree::ROOT, stat.inode, name, side, own);
+            }
+            Err(Errno::ENOENT) => {}
+            Err(errno) => self.skip(Kind::Directory, tree::ROOT, Some(name), errno),
         }
     }
 
@@ -172,7 +200,7 @@ impl<'a> Worker<'a> {
                 self.records.directory(id, parent.id, stat.inode, name, *side, tally);
             }
             Some(stat) => {
-                self.file(parent, &position.name, &stat, &mut tally);
+                self.count(parent.id, &stat, &mut tally);
                 return self.records.addition(parent.id, tally);
             }
             None => {}
@@ -236,20 +264,19 @@ impl<'a> Worker<'a> {
         let mut tally = Tally::default();
         let before = self.stack.len();
         for entry in getdents::entries(entries) {
-            let place = directory
-                .position
-                .place
-                .and_then(|place| self.shared.covers.child(place, entry.name.to_bytes()));
-            if place.is_some_and(|place| self.is_out_of_reach(place)) {
+            let place = self.place(directory, entry.name);
+            if place.is_some_and(|place| self.shared.covers.is_mount(place)) {
+                // Not even touched: behind it may be a server that does not answer. What it hides
+                // is work of its own.
                 continue;
             }
             if entry.kind == libc::DT_DIR {
-                self.push(directory, entry.name, entry.inode);
+                self.push(directory, entry, place);
                 continue;
             }
             match statx_at(fd, entry.name, Links::Stay) {
-                Ok(stat) if stat.is_directory() => self.push(directory, entry.name, entry.inode),
-                Ok(stat) => self.file(directory, entry.name, &stat, &mut tally),
+                Ok(stat) if stat.is_directory() => self.push(directory, entry, place),
+                Ok(stat) => self.count(directory.id, &stat, &mut tally),
                 Err(Errno::ENOENT) => {}
                 Err(errno) if statx_at(fd, c".", Links::Stay).is_err() => {
                     // No right to look names up here: it is the same for all of them.
@@ -265,51 +292,28 @@ impl<'a> Worker<'a> {
         tally
     }
 
-    /// Whether another mount lies at `place` and cannot be looked beneath. It is not even touched:
-    /// behind it may be a server that does not answer.
-    fn is_out_of_reach(&self, place: covers::Place) -> bool {
-        self.shared.beneath.is_err() && self.shared.covers.mount_at(place).is_some()
-    }
-
-    /// Counts what is no directory.
-    fn file(&mut self, directory: &Arc<Directory>, name: &CStr, stat: &Stat, tally: &mut Tally) {
+    /// Counts what is no directory: at once, or at the end if it has several names.
+    fn count(&mut self, directory: Id, stat: &Stat, tally: &mut Tally) {
         if self.shared.boundary.territory(stat) != Territory::Ours {
             return;
         }
-        let (_, side) = self.place_and_side(directory, name);
-        let mut id = directory.id;
-        let apart = side != directory.position.side;
-        if apart {
-            // A file with a mount over it: beneath the mount, unlike its directory.
-            id = self.shared.next_id();
-            let mut own = Tally::default();
-            if stat.links == 1 {
-                own.count(stat.allocated);
-            }
-            self.records.directory(id, directory.id, stat.inode, c"", side, own);
-        }
         if stat.links > 1 {
-            let (dev, inode, allocated) = (stat.dev, stat.inode, stat.allocated);
-            self.records.link(Link { dev, inode, allocated, directory: id });
-        } else if !apart {
+            let Stat { dev, inode, allocated, .. } = *stat;
+            self.records.link(Link { dev, inode, allocated, directory });
+        } else {
             tally.count(stat.allocated);
         }
     }
 
-    fn push(&mut self, parent: &Arc<Directory>, name: &CStr, inode: u64) {
-        let (place, side) = self.place_and_side(parent, name);
-        let (parent, name) = (Some(Arc::clone(parent)), CString::from(name));
-        let position = Position { parent, name, inode, place, side };
-        self.stack.push(Work::Directory(position));
+    fn push(&mut self, parent: &Arc<Directory>, entry: getdents::Entry<'_>, place: Option<covers::Place>) {
+        let side = parent.position.side;
+        let (parent, name, inode) = (Some(Arc::clone(parent)), entry.name.into(), entry.inode);
+        self.stack.push(Work::Directory(Position { parent, name, inode, place, side }));
     }
 
-    /// Whether a name is on the way to a mount point, and whether it is beneath one.
-    fn place_and_side(&self, parent: &Directory, name: &CStr) -> (Option<covers::Place>, Side) {
-        let covers = &self.shared.covers;
-        let place = parent.position.place.and_then(|place| covers.child(place, name.to_bytes()));
-        let mount =
-            place.and_then(|place| covers.mount_at(place)).and_then(|mount| u32::try_from(mount).ok());
-        (place, mount.map_or(parent.position.side, Side::Hidden))
+    /// Where a name is on the way to a mount point.
+    fn place(&self, directory: &Directory, name: &CStr) -> Option<covers::Place> {
+        directory.position.place.and_then(|place| self.shared.covers.child(place, name.to_bytes()))
     }
 
     fn skip(&mut self, kind: Kind, directory: Id, name: Option<&CStr>, errno: impl Into<Option<Errno>>) {
