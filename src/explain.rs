@@ -1,27 +1,23 @@
 //! The conductor: mounts, then the views of each filesystem, then who holds what
 //! has no name, then the ledger, then the report.
 
-mod assemble;
-
 use std::num::NonZero;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 
 use crate::bytes::Bytes;
-use crate::capability::{Capability, Effective};
-use crate::error::{Error, Result};
-use crate::holders::{self, Places, Scan};
+use crate::error::Result;
+use crate::holders::Scan;
 use crate::monitor::Monitor;
+use crate::mounts::Cover;
 use crate::mounts::locate::{self, Target};
-use crate::mounts::{Cover, Mounts};
 use crate::probe::{Sampler, Samples};
 use crate::report::Report;
 use crate::skip::{Kind, Skip};
-use crate::sys::stat::statx_fd;
 use crate::walk::{self, Walk};
+use crate::{assemble, survey};
 
 /// What to explain, and how.
 #[derive(Clone, Debug)]
@@ -53,9 +49,6 @@ impl Default for Request {
     }
 }
 
-/// Where processes are listed.
-const PROC: &str = "/proc";
-
 /// One filesystem on its way through the run.
 struct View {
     target: Target,
@@ -65,13 +58,13 @@ struct View {
 }
 
 /// One filesystem at the end of the run.
-struct Seen {
-    target: Target,
-    samples: std::result::Result<Samples, Errno>,
-    walk: std::result::Result<Walk, Errno>,
-    scan: Scan,
+pub(crate) struct Seen {
+    pub(crate) target: Target,
+    pub(crate) samples: std::result::Result<Samples, Errno>,
+    pub(crate) walk: std::result::Result<Walk, Errno>,
+    pub(crate) scan: Scan,
     /// What lost its name during the walk: it may have been counted with a name before.
-    unlinked_meanwhile: Bytes,
+    pub(crate) unlinked_meanwhile: Bytes,
 }
 
 /// Explains what was asked for. `monitor` shows how far it is and can end it early: then the report
@@ -79,22 +72,27 @@ struct Seen {
 pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let mounts = locate::read_mounts()?;
-    let mut views: Vec<View> = targets(request, &mounts)?
+    let mut views: Vec<View> = survey::targets(request, &mounts)?
         .into_iter()
         .map(|target| View { sampler: sample(&target, request.timeout), target, walk: Err(Errno::ECANCELED) })
         .collect();
     for sampler in views.iter().flat_map(|view| &view.sampler) {
         monitor.expect(sampler.used());
     }
+    let scan = |views: &[View]| {
+        let answering = |view: &View| view.sampler.is_ok();
+        let targets: Vec<_> = views.iter().map(|view| answering(view).then_some(&view.target)).collect();
+        survey::holders(&targets, &mounts, request)
+    };
     let scanning = Instant::now();
-    let before = scan(&views, &mounts, request)?;
+    let before = scan(&views)?;
     let (scanning, walking) = (scanning.elapsed(), Instant::now());
     for view in &mut views {
         view.walk =
             view.sampler.as_ref().map_err(|errno| *errno).and_then(|_| look(&view.target, request, monitor));
     }
     // After a walk that was shorter than a scan, another scan would make nothing more exact.
-    let after = if walking.elapsed() > scanning { Some(scan(&views, &mounts, request)?) } else { None };
+    let after = if walking.elapsed() > scanning { Some(scan(&views)?) } else { None };
     let seen: Vec<Seen> = views.into_iter().zip(latest(before, after)).map(Seen::new).collect();
     let run = assemble::Run {
         started,
@@ -102,24 +100,7 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
         elapsed: clock.elapsed(),
         interrupted: monitor.is_cancelled(),
     };
-    Ok(assemble::report(&run, &seen, Path::new(PROC), request.timeout))
-}
-
-/// The filesystems asked for, each once.
-fn targets(request: &Request, mounts: &Mounts) -> Result<Vec<Target>> {
-    let mut targets: Vec<Target> = Vec::new();
-    let mut add = |target: Target| {
-        if !targets.iter().any(|other| other.mount.id == target.mount.id) {
-            targets.push(target);
-        }
-    };
-    for path in &request.paths {
-        add(locate::holding(path, mounts, request.timeout)?);
-    }
-    if request.all {
-        locate::all_local(mounts, request.timeout).into_iter().for_each(add);
-    }
-    Ok(targets)
+    Ok(assemble::report(&run, &seen, request.timeout))
 }
 
 fn sample(target: &Target, timeout: Duration) -> std::result::Result<Sampler, Errno> {
@@ -157,42 +138,6 @@ fn look(target: &Target, request: &Request, monitor: &Monitor) -> std::result::R
     walk::walk(root, options, monitor)
 }
 
-/// Who holds what has no name, for each filesystem: one scan of /proc for all.
-fn scan(views: &[View], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
-    let mut places = Places::default();
-    for (number, view) in views.iter().enumerate() {
-        let Ok(root) = &view.target.root else { continue };
-        if view.sampler.is_err() {
-            continue;
-        }
-        let root = statx_fd(root.as_fd()).map(|stat| stat.dev);
-        places.devices.extend(root.into_iter().chain([view.target.mount.dev]).map(|dev| (dev, number)));
-        let same = mounts.iter().filter(|mount| mount.dev == view.target.mount.dev);
-        places.mounts.extend(same.map(|mount| (mount.id, number)));
-    }
-    places.served = mounts.iter().filter(|mount| mount.asks_a_server()).map(|mount| mount.id).collect();
-    places.mount_points = mounts.iter().map(|mount| (mount.mountpoint.clone(), mount.id)).collect();
-    let scanned = holders::scan(Path::new(PROC), places, request.threads, request.timeout);
-    let mut scans = scanned.map_err(|errno| Error::Proc(errno.into()))?;
-    scans.resize_with(views.len(), Scan::default);
-    if hides_processes(mounts) {
-        for scan in &mut scans {
-            scan.skips.push(Skip::new(Kind::Unlisted, PROC, Errno::EPERM));
-        }
-    }
-    Ok(scans)
-}
-
-/// Whether /proc is mounted so that it lists others' processes only to those who may look into
-/// them: `hidepid` in proc(5).
-fn hides_processes(mounts: &Mounts) -> bool {
-    let proc = mounts.iter().filter(|mount| mount.mountpoint == Path::new(PROC)).last();
-    let hidepid = proc.and_then(|proc| proc.option("hidepid"));
-    let shows = ["0", "off", "1", "noaccess"].map(str::as_bytes);
-    hidepid.is_some_and(|value| !shows.contains(&value.as_slice()))
-        && !Effective::current().has(Capability::SysPtrace)
-}
-
 impl Seen {
     fn new((view, (scan, unlinked_meanwhile)): (View, (Scan, Bytes))) -> Self {
         let View { target, sampler, walk } = view;
@@ -200,7 +145,7 @@ impl Seen {
     }
 
     /// All that could not be looked at.
-    fn skips(&self) -> Vec<Skip> {
+    pub(crate) fn skips(&self) -> Vec<Skip> {
         let mountpoint = &self.target.mount.mountpoint;
         let samples = match &self.samples {
             Ok(samples) => (!samples.answered).then_some(Errno::ETIMEDOUT),

@@ -16,6 +16,7 @@
 //!
 //! `docs/architecture.md` shows the rooms and the way of the data.
 
+mod assemble;
 pub mod bytes;
 mod capability;
 pub mod cli;
@@ -32,6 +33,7 @@ mod probe;
 pub mod remedy;
 pub mod report;
 mod skip;
+mod survey;
 mod sys;
 mod walk;
 

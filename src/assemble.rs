@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Seen;
 use crate::bytes::Bytes;
 use crate::capability::{Capability, Effective};
+use crate::explain::Seen;
 use crate::findings;
 use crate::holders::describe::{Owner, describe};
-use crate::holders::{Held, Hold, Via};
+use crate::holders::{Held, Hold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
 use crate::probe;
 use crate::remedy;
@@ -18,23 +18,20 @@ use crate::report::{
     SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
 };
 use crate::skip::Skip;
+use crate::survey::PROC;
 use crate::walk::{Tally, Walk};
 
 /// What is told of the run as a whole.
-pub(super) struct Run {
-    pub(super) started: SystemTime,
-    pub(super) finished: SystemTime,
-    pub(super) elapsed: Duration,
-    pub(super) interrupted: bool,
+pub(crate) struct Run {
+    pub(crate) started: SystemTime,
+    pub(crate) finished: SystemTime,
+    pub(crate) elapsed: Duration,
+    pub(crate) interrupted: bool,
 }
 
 /// Builds the report; describes the holders that are in it.
-pub(super) fn report(run: &Run, seen: &[Seen], proc: &Path, timeout: Duration) -> Report {
-    let holds = seen.iter().flat_map(|seen| &seen.scan.held).flat_map(|held| &held.holds);
-    let mut pids: Vec<i32> = holds.map(|hold| hold.pid).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    let owners = if pids.is_empty() { HashMap::new() } else { describe(&pids, proc, timeout) };
+pub(crate) fn report(run: &Run, seen: &[Seen], timeout: Duration) -> Report {
+    let owners = owners(seen.iter().map(|seen| &seen.scan), timeout);
     let rights = Effective::current();
     let filesystems: Vec<Filesystem> =
         seen.iter().map(|seen| filesystem(seen, &owners, rights, run.interrupted)).collect();
@@ -50,6 +47,15 @@ pub(super) fn report(run: &Run, seen: &[Seen], proc: &Path, timeout: Duration) -
         interrupted: run.interrupted,
         filesystems,
     }
+}
+
+/// Who the processes are that hold something.
+fn owners<'a>(scans: impl Iterator<Item = &'a Scan>, timeout: Duration) -> HashMap<i32, Owner> {
+    let mut pids: Vec<i32> =
+        scans.flat_map(|scan| &scan.held).flat_map(|held| &held.holds).map(|hold| hold.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    if pids.is_empty() { HashMap::new() } else { describe(&pids, Path::new(PROC), timeout) }
 }
 
 fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, interrupted: bool) -> Filesystem {
