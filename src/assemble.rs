@@ -1,52 +1,118 @@
 //! From what the rooms have seen to the report's own values.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, Gap};
 use crate::capability::{Capability, Effective};
 use crate::explain::Seen;
 use crate::findings;
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
+use crate::mounts::Mount;
+use crate::mounts::locate::Target;
 use crate::probe;
 use crate::remedy;
 use crate::report::{
-    Capacity, Detail, Directory, Filesystem, HeldBy, Hidden, Holder, Method, Overlay, Process, Report, Row,
-    SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
+    Capacity, Deleted, Detail, Directory, Filesystem, HeldBy, HeldOn, Hidden, Holder, Method, Overlay,
+    Process, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
 };
 use crate::skip::Skip;
 use crate::survey::PROC;
 use crate::walk::{Tally, Walk};
 
-/// What is told of the run as a whole.
-pub(crate) struct Run {
+/// When a run was, and whether it was ended early.
+pub(crate) struct Times {
     pub(crate) started: SystemTime,
-    pub(crate) finished: SystemTime,
     pub(crate) elapsed: Duration,
     pub(crate) interrupted: bool,
 }
 
 /// Builds the report; describes the holders that are in it.
-pub(crate) fn report(run: &Run, seen: &[Seen], timeout: Duration) -> Report {
+pub(crate) fn report(times: &Times, seen: &[Seen], timeout: Duration) -> Report {
     let owners = owners(seen.iter().map(|seen| &seen.scan), timeout);
     let rights = Effective::current();
     let filesystems: Vec<Filesystem> =
-        seen.iter().map(|seen| filesystem(seen, &owners, rights, run.interrupted)).collect();
-    Report {
+        seen.iter().map(|seen| filesystem(seen, &owners, rights, times.interrupted)).collect();
+    let skipped = filesystems.iter().any(|filesystem| !filesystem.skipped.is_empty());
+    Report { run: run(times, !skipped), filesystems }
+}
+
+/// The report of the command `deleted`: what was held on each of `targets`, and at an `earlier` look,
+/// if there was one, with the time between them.
+pub(crate) fn deleted(
+    times: &Times,
+    targets: &[Target],
+    scans: &[Scan],
+    earlier: Option<(&[Scan], Duration)>,
+    timeout: Duration,
+) -> Deleted {
+    let owners = owners(scans.iter(), timeout);
+    let rights = Effective::current();
+    let filesystems = targets.iter().zip(scans).map(|(target, scan)| held_on(&target.mount, scan)).collect();
+    let mut holders: Vec<Holder> = Vec::new();
+    for (index, scan) in scans.iter().enumerate() {
+        let before = earlier.and_then(|(scans, _)| scans.get(index));
+        holders.extend(scan.held.iter().map(|held| Holder {
+            grown_bytes: before.and_then(|before| grown(held, before)),
+            ..holder(held, &owners)
+        }));
+    }
+    holders.sort_by_key(|holder| Reverse(holder.bytes));
+    let mut skips: Vec<Skip> = Vec::new();
+    for skip in scans.iter().flat_map(|scan| &scan.skips) {
+        // Processes are the same for all filesystems.
+        if !skips.contains(skip) {
+            skips.push(skip.clone());
+        }
+    }
+    Deleted {
+        run: run(times, skips.is_empty()),
+        interval_ms: earlier.map(|(_, interval)| milliseconds(interval)),
+        filesystems,
+        holders,
+        sums: Vec::new(),
+        processes_read: scans.iter().map(|scan| scan.processes).max().unwrap_or(0),
+        skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
+    }
+}
+
+fn run(times: &Times, all_seen: bool) -> Run {
+    Run {
         schema_version: SCHEMA_VERSION,
         tool: Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") },
         host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        started: run.started,
-        finished: run.finished,
-        elapsed_ms: u64::try_from(run.elapsed.as_millis()).unwrap_or(u64::MAX),
+        started: times.started,
+        finished: times.started.checked_add(times.elapsed).unwrap_or(times.started),
+        elapsed_ms: milliseconds(times.elapsed),
         as_root: nix::unistd::geteuid().is_root(),
-        complete: !run.interrupted && filesystems.iter().all(|filesystem| filesystem.skipped.is_empty()),
-        interrupted: run.interrupted,
-        filesystems,
+        complete: all_seen && !times.interrupted,
+        interrupted: times.interrupted,
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn held_on(mount: &Mount, scan: &Scan) -> HeldOn {
+    HeldOn {
+        mountpoint: mount.mountpoint.clone(),
+        fstype: mount.fstype.clone(),
+        in_memory: mount.is_in_memory(),
+        bytes: scan.held.iter().map(|held| Bytes(held.stat.allocated)).sum(),
+        inodes: scan.held.len() as u64,
+    }
+}
+
+/// How much more an inode takes up than in an earlier scan, if it was in that.
+fn grown(held: &Held, earlier: &Scan) -> Option<Gap> {
+    let same = |other: &&Held| (other.stat.dev, other.stat.inode) == (held.stat.dev, held.stat.inode);
+    let before = earlier.held.iter().find(same)?;
+    Some(Bytes(held.stat.allocated) - Bytes(before.stat.allocated))
 }
 
 /// Who the processes are that hold something.
@@ -178,6 +244,7 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
         bytes: Bytes(held.stat.allocated),
         size_bytes: Bytes(held.stat.size),
         path: held.path.clone(),
+        grown_bytes: None,
         written: timestamp(held.stat.modified),
         held_by: held.holds.iter().map(|hold| held_by(hold, owners.get(&hold.pid))).collect(),
     }

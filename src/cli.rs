@@ -16,67 +16,106 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::error::describe;
-use crate::explain;
 use crate::monitor::Monitor;
 use crate::report::text::Style;
-use crate::report::{Report, json, text};
-use args::{Args, Format};
+use crate::report::{Run, json, text};
+use crate::{deleted, explain, sums};
+use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
 use output::Output;
 use progress::Progress;
 
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let args = match Args::try_parse_from(arguments) {
-        Ok(args) => args,
+    let command = match Args::try_parse_from(arguments) {
+        Ok(args) => args.chosen(),
         Err(error) => return refuse(&error),
     };
+    let common = command.common();
     // A file that cannot be written is found out before the work is done.
-    let output = match Output::open(args.output.as_deref()) {
+    let output = match Output::open(common.output.as_deref()) {
         Ok(output) => output,
-        Err(error) => return fail(&output::failure(args.output.as_deref(), &error)),
+        Err(error) => return fail(&output::failure(common.output.as_deref(), &error)),
     };
     let monitor = Monitor::default();
     if let Err(error) = exit::cancel_on_interrupt(&monitor) {
         return fail(&format!("SIGINT: {}", describe(&error)));
     }
-    let progress = Progress::show(&monitor, args.shows_progress());
-    let explained = explain(&args.request(), &monitor);
-    drop(progress);
-    let report = match explained {
-        Ok(report) => report,
+    let rendered = match &command {
+        Command::Explain(explain) => run_explain(explain, &output, &monitor),
+        Command::Deleted(deleted) => run_deleted(deleted, &output, &monitor),
+    };
+    let (bytes, exit) = match rendered {
+        Ok(rendered) => rendered,
         Err(error) => return fail(&error.to_string()),
     };
-    match print(&report, &args, output) {
+    match output.write(&bytes) {
         // Whoever read the report has seen enough of it.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            fail(&output::failure(args.output.as_deref(), &error))
+            fail(&output::failure(common.output.as_deref(), &error))
         }
-        _ if report.interrupted => Exit::Interrupted,
-        _ if report.complete => Exit::Complete,
-        _ => Exit::Incomplete,
+        _ => exit,
     }
 }
 
-fn print(report: &Report, args: &Args, output: Output) -> io::Result<()> {
-    let bytes = match args.format() {
-        Format::Json => json::render(report)?,
+/// What is to be printed, and how the command ends then.
+type Rendered = Result<(Vec<u8>, Exit), Box<dyn std::error::Error>>;
+
+fn run_explain(args: &Explain, output: &Output, monitor: &Monitor) -> Rendered {
+    let progress = Progress::show(monitor, args.common.shows_progress());
+    let report = explain(&args.request(), monitor)?;
+    drop(progress);
+    let bytes = match args.common.format() {
+        Format::Json => json::render(&report)?,
         Format::Text => {
-            let style = Style {
-                width: terminal::width(args.output.is_none()),
-                unicode: terminal::is_unicode(),
-                units: args.units(),
-                top: args.top,
-                directories: args.lists_directories(),
-                detail: args.detail(),
-                now: SystemTime::now(),
-            };
-            let text = text::render(report, &style);
-            let colored = output.takes_color(args.color.into());
-            if colored { text.into_bytes() } else { strip_str(&text).to_string().into_bytes() }
+            let style = style(&args.common, args.lists_directories());
+            colored(&text::render(&report, &style), &args.common, output)
         }
     };
-    output.write(&bytes)
+    Ok((bytes, exit(&report.run)))
+}
+
+fn run_deleted(args: &Deleted, output: &Output, monitor: &Monitor) -> Rendered {
+    let mut report = deleted(&args.request(), args.interval, monitor)?;
+    if let Some(by) = args.sums() {
+        report.sums = sums::add_up(&report.holders, by);
+    }
+    let bytes = match args.common.format() {
+        Format::Json => json::render(&report)?,
+        Format::Text => {
+            let style = style(&args.common, false);
+            colored(&text::render_deleted(&report, &style), &args.common, output)
+        }
+    };
+    Ok((bytes, exit(&report.run)))
+}
+
+fn style(common: &Common, directories: bool) -> Style {
+    Style {
+        width: terminal::width(common.output.is_none()),
+        unicode: terminal::is_unicode(),
+        units: common.units(),
+        top: common.top,
+        directories,
+        detail: common.detail(),
+        now: SystemTime::now(),
+    }
+}
+
+fn colored(text: &str, common: &Common, output: &Output) -> Vec<u8> {
+    if output.takes_color(common.color.into()) {
+        text.as_bytes().to_vec()
+    } else {
+        strip_str(text).to_string().into_bytes()
+    }
+}
+
+fn exit(run: &Run) -> Exit {
+    match (run.interrupted, run.complete) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Complete,
+        (false, false) => Exit::Incomplete,
+    }
 }
 
 /// Help and version are answers; anything else is a usage error, told in one line.

@@ -94,13 +94,8 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     // After a walk that was shorter than a scan, another scan would make nothing more exact.
     let after = if walking.elapsed() > scanning { Some(scan(&views)?) } else { None };
     let seen: Vec<Seen> = views.into_iter().zip(latest(before, after)).map(Seen::new).collect();
-    let run = assemble::Run {
-        started,
-        finished: SystemTime::now(),
-        elapsed: clock.elapsed(),
-        interrupted: monitor.is_cancelled(),
-    };
-    Ok(assemble::report(&run, &seen, request.timeout))
+    let times = assemble::Times { started, elapsed: clock.elapsed(), interrupted: monitor.is_cancelled() };
+    Ok(assemble::report(&times, &seen, request.timeout))
 }
 
 fn sample(target: &Target, timeout: Duration) -> std::result::Result<Sampler, Errno> {

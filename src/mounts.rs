@@ -46,10 +46,15 @@ impl Mount {
     /// Whether its data lives on this machine, in memory or on a disk, and may grow.
     pub fn is_local(&self) -> bool {
         let fstype = self.fstype.as_str();
-        if IN_MEMORY.contains(&fstype) || WITHOUT_DEVICE_NUMBER.contains(&fstype) {
+        if self.is_in_memory() || WITHOUT_DEVICE_NUMBER.contains(&fstype) {
             return true;
         }
         self.dev.major != 0 && !READ_ONLY_IMAGES.contains(&fstype) && !self.is_remote()
+    }
+
+    /// Whether its files take up memory instead of a disk.
+    pub fn is_in_memory(&self) -> bool {
+        IN_MEMORY.contains(&self.fstype.as_str())
     }
 
     /// Whether a server, perhaps a dead one, answers for it. FUSE counts: its daemon may hang.

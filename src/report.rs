@@ -22,6 +22,16 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// What one run found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// The run itself.
+    #[serde(flatten)]
+    pub run: Run,
+    /// In the order asked for.
+    pub filesystems: Vec<Filesystem>,
+}
+
+/// What is told of every run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
     /// Who made it.
@@ -42,8 +52,6 @@ pub struct Report {
     pub complete: bool,
     /// Whether it was ended early: then nothing is more than a lower bound.
     pub interrupted: bool,
-    /// In the order asked for.
-    pub filesystems: Vec<Filesystem>,
 }
 
 /// The program that made a report.
@@ -53,6 +61,57 @@ pub struct Tool {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
+}
+
+/// What the command `deleted` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Deleted {
+    /// The run itself.
+    #[serde(flatten)]
+    pub run: Run,
+    /// Time between the two looks that `grown_bytes` compares.
+    pub interval_ms: Option<u64>,
+    /// The filesystems looked at, with what is held on each.
+    pub filesystems: Vec<HeldOn>,
+    /// Inodes without a name, each once, largest first.
+    pub holders: Vec<Holder>,
+    /// The same, added up as asked for; empty unless asked.
+    pub sums: Vec<Sum>,
+    /// How many processes were looked into.
+    pub processes_read: u64,
+    /// What could not be looked at.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What is held on one filesystem.
+#[derive(Clone, Debug, Serialize)]
+pub struct HeldOn {
+    /// Where it is mounted.
+    #[serde(flatten, serialize_with = "serialize::mountpoint")]
+    pub mountpoint: PathBuf,
+    /// Its type.
+    pub fstype: String,
+    /// Whether its files take up memory instead of a disk.
+    pub in_memory: bool,
+    /// Allocated bytes without a name.
+    pub bytes: Bytes,
+    /// Inodes without a name.
+    pub inodes: u64,
+}
+
+/// What one process or one unit holds. Files that several hold count for each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sum {
+    /// The process, where sums are by process.
+    pub pid: Option<i32>,
+    /// Its command.
+    pub command: Option<String>,
+    /// The systemd unit; none for what belongs to no unit.
+    pub unit: Option<String>,
+    /// Allocated bytes.
+    pub bytes: Bytes,
+    /// Inodes, each once.
+    pub inodes: u64,
 }
 
 /// One filesystem explained.
@@ -179,6 +238,8 @@ pub struct Holder {
     /// As last named; none if it never had a name.
     #[serde(flatten, serialize_with = "serialize::optional_path")]
     pub path: Option<PathBuf>,
+    /// How much it has grown between two looks, where there were two.
+    pub grown_bytes: Option<Gap>,
     /// Last modification; none where the clock was far off.
     #[serde(serialize_with = "serialize::optional_time")]
     pub written: Option<SystemTime>,

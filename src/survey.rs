@@ -35,12 +35,14 @@ pub(crate) fn targets(request: &Request, mounts: &Mounts) -> Result<Vec<Target>>
     Ok(targets)
 }
 
-/// Who holds what has no name, for each filesystem that answers: one scan of /proc for all.
+/// Who holds what has no name on each of `targets`: one scan of /proc for all. That takes no answer from
+/// the filesystem, and no path that leads to it.
 pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
     let mut places = Places::default();
     for (number, target) in targets.iter().enumerate() {
-        let Some((target, Ok(root))) = target.map(|target| (target, &target.root)) else { continue };
-        let root = statx_fd(root.as_fd()).map(|stat| stat.dev);
+        let Some(target) = target else { continue };
+        let root = target.root.as_ref().ok().and_then(|root| statx_fd(root.as_fd()).ok());
+        let root = root.map(|stat| stat.dev);
         places.devices.extend(root.into_iter().chain([target.mount.dev]).map(|dev| (dev, number)));
         let same = mounts.iter().filter(|mount| mount.dev == target.mount.dev);
         places.mounts.extend(same.map(|mount| (mount.id, number)));

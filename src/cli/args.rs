@@ -4,27 +4,50 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::bytes::Units;
 use crate::explain::Request;
 use crate::report::text::Detail;
+use crate::sums;
 
 /// How many holders, and how many directories in JSON, are listed unless told otherwise.
 const TOP: usize = 10;
 
 /// The disk is full, but du says otherwise: account for every byte that df calls used.
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "whyfull",
     version,
     max_term_width = 100,
     disable_help_flag = true,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Exit status: 0 complete; 1 printed, but something could not be read; 2 wrong usage or no report.\n\
-        Nothing is changed anywhere. As an ordinary user it shows what that user may see; sudo shows the rest."
+        Nothing is changed anywhere. As an ordinary user it shows what that user may see; sudo shows the rest.\n\
+        A path that is called like a command is written with ./ before it."
 )]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    explain: Explain,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    #[command(skip)]
+    Explain(Explain),
+    /// List deleted files that are still held, without counting anything else
+    #[command(disable_help_flag = true)]
+    Deleted(Deleted),
+}
+
+/// The command without a name.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Explain {
     /// Explain the filesystems that hold these paths [default: .]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -32,10 +55,6 @@ pub(super) struct Args {
     /// Explain every local filesystem, each once
     #[arg(short, long)]
     all: bool,
-
-    /// List at most N deleted files
-    #[arg(short = 'n', long, value_name = "N", default_value_t = TOP)]
-    pub(super) top: usize,
 
     /// List the N largest directories
     #[arg(long, value_name = "N")]
@@ -49,12 +68,47 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "METHOD", default_value_t = Method::Auto)]
     method: Method,
 
+    /// Accepted from habit: other filesystems are never entered
+    #[arg(short = 'x', long, overrides_with = "one_file_system")]
+    one_file_system: bool,
+
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// The command `deleted`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Deleted {
+    /// Only on the filesystems that hold these paths [default: every local one]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// Add up what each process or unit holds
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Inode)]
+    by: By,
+
+    /// Look twice, that far apart, and show what grows
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) interval: Option<Duration>,
+
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What every command takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Common {
+    /// List at most N deleted files
+    #[arg(short = 'n', long, value_name = "N", default_value_t = TOP)]
+    pub(super) top: usize,
+
     /// Use N threads [default: one for each core, more while they wait for the disk]
     #[arg(short = 'j', long, value_name = "N")]
     threads: Option<NonZero<usize>>,
 
     /// Wait this long for a filesystem that does not answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
     /// What to print
@@ -93,10 +147,6 @@ pub(super) struct Args {
     #[arg(long)]
     no_progress: bool,
 
-    /// Accepted from habit: other filesystems are never entered
-    #[arg(short = 'x', long, overrides_with = "one_file_system")]
-    one_file_system: bool,
-
     /// Print this help
     #[arg(short, long, action = ArgAction::HelpShort)]
     help: Option<bool>,
@@ -134,13 +184,36 @@ impl From<Color> for anstream::ColorChoice {
     }
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
+/// By what deleted files are added up. Inode: each by itself.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum By {
+    Inode,
+    Process,
+    Unit,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_millis(1);
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration < SHORTEST { Err("shorter than 1ms".to_owned()) } else { Ok(duration) }
 }
 
 impl Args {
+    pub(super) fn chosen(self) -> Command {
+        self.command.unwrap_or(Command::Explain(self.explain))
+    }
+}
+
+impl Command {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            Self::Explain(explain) => &explain.common,
+            Self::Deleted(deleted) => &deleted.common,
+        }
+    }
+}
+
+impl Explain {
     /// What is to be explained.
     pub(super) fn request(&self) -> Request {
         let default = Request::default();
@@ -153,14 +226,41 @@ impl Args {
             Method::Auto | Method::Walk => Request {
                 paths,
                 all: self.all,
-                threads: self.threads,
-                timeout: self.timeout,
+                threads: self.common.threads,
+                timeout: self.common.timeout,
                 directories: self.dirs.unwrap_or(TOP),
                 depth: self.depth,
             },
         }
     }
 
+    pub(super) fn lists_directories(&self) -> bool {
+        self.dirs.is_some() || self.depth.is_some()
+    }
+}
+
+impl Deleted {
+    /// Where to look.
+    pub(super) fn request(&self) -> Request {
+        Request {
+            paths: self.paths.clone(),
+            threads: self.common.threads,
+            timeout: self.common.timeout,
+            ..Request::default()
+        }
+    }
+
+    /// By what to add up, if by anything.
+    pub(super) fn sums(&self) -> Option<sums::By> {
+        match self.by {
+            By::Inode => None,
+            By::Process => Some(sums::By::Process),
+            By::Unit => Some(sums::By::Unit),
+        }
+    }
+}
+
+impl Common {
     pub(super) fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
@@ -181,10 +281,6 @@ impl Args {
         }
     }
 
-    pub(super) fn lists_directories(&self) -> bool {
-        self.dirs.is_some() || self.depth.is_some()
-    }
-
     pub(super) fn shows_progress(&self) -> bool {
         !self.quiet && !self.no_progress
     }
@@ -202,6 +298,9 @@ mod tests {
 
     #[test]
     fn help() {
-        insta::assert_snapshot!(Args::command().render_help());
+        let mut command = Args::command();
+        insta::assert_snapshot!("help", command.render_help());
+        let deleted = command.find_subcommand_mut("deleted").unwrap();
+        insta::assert_snapshot!("help_deleted", deleted.render_help());
     }
 }

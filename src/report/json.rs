@@ -1,9 +1,9 @@
 //! The report as one JSON object.
 
-use super::Report;
+use serde::Serialize;
 
 /// The object, indented, and a newline.
-pub fn render(report: &Report) -> serde_json::Result<Vec<u8>> {
+pub fn render(report: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(report)?;
     bytes.push(b'\n');
     Ok(bytes)

@@ -1,6 +1,7 @@
 //! The screen: one question, one answer, then who and what to do. Pure: from the
 //! report to text with styles, which the output strips where they do not belong.
 
+mod deleted;
 mod layout;
 mod rows;
 mod skips;
@@ -69,7 +70,7 @@ const SCARCE_PART: u64 = 10;
 /// The whole screen.
 pub fn render(report: &Report, style: &Style) -> String {
     let mut screen = Screen { style, text: String::new() };
-    if report.interrupted {
+    if report.run.interrupted {
         screen.sentence("Interrupted: this is what was known by then.");
         screen.blank();
     }
@@ -79,13 +80,15 @@ pub fn render(report: &Report, style: &Style) -> String {
     }
     if !alone {
         if style.detail != Detail::Quiet {
-            skips::of_processes(&mut screen, &report.filesystems, report.as_root);
+            skips::of_processes(&mut screen, &report.filesystems, report.run.as_root);
         }
         let skipped = report.filesystems.iter().any(|filesystem| !filesystem.skipped.is_empty());
         screen.sentence(&totals(report, skipped));
     }
     screen.text
 }
+
+pub use deleted::render as render_deleted;
 
 struct Screen<'a> {
     style: &'a Style,
@@ -139,7 +142,7 @@ impl Screen<'_> {
             tables::directories(self, filesystem);
         }
         if self.style.detail != Detail::Quiet {
-            skips::of_filesystem(self, filesystem, alone, report.as_root);
+            skips::of_filesystem(self, filesystem, alone, report.run.as_root);
         }
         let skipped = !filesystem.skipped.is_empty();
         let totals = (alone && (skipped || verdict.is_some())).then(|| totals(report, skipped));
@@ -149,7 +152,7 @@ impl Screen<'_> {
             self.sentence(&footer.join(" "));
         }
         if self.style.detail == Detail::Verbose {
-            skips::list(self, filesystem);
+            skips::list(self, &filesystem.skipped);
         }
         if !alone {
             self.blank();
@@ -161,7 +164,7 @@ impl Screen<'_> {
         if filesystem.capacity.size_bytes == Bytes::ZERO {
             let visible = self.style.units.format(filesystem.visible_bytes);
             self.sentence(&format!("The files you can see add up to {visible}."));
-            tables::holders(self, filesystem);
+            held_open(self, filesystem);
             return None;
         }
         if is_healthy(filesystem) {
@@ -169,7 +172,7 @@ impl Screen<'_> {
             return None;
         }
         rows::write(self, filesystem);
-        tables::holders(self, filesystem);
+        held_open(self, filesystem);
         tables::remedies(self, filesystem);
         Some(explained(filesystem, self.style.units))
     }
@@ -253,6 +256,16 @@ impl Screen<'_> {
     }
 }
 
+/// Deleted files that a process still holds, the largest first.
+fn held_open(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    if filesystem.holders.iter().any(|holder| holder.bytes > Bytes::ZERO) {
+        screen.blank();
+        screen.sentence("Deleted files that a process still holds:");
+        screen.blank();
+        tables::holders(screen, &filesystem.holders, None);
+    }
+}
+
 /// Whether there is nothing to explain: the gap is negligible, and so is each row in it.
 fn is_healthy(filesystem: &Filesystem) -> bool {
     let part = Bytes(filesystem.capacity.used_bytes.0 / NEGLIGIBLE_PART).min(NEVER_NEGLIGIBLE);
@@ -302,7 +315,7 @@ fn totals(report: &Report, skipped: bool) -> String {
         if files == 1 { "file" } else { "files" },
         grouped(processes),
         Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX)),
-        elapsed(report.elapsed_ms),
+        elapsed(report.run.elapsed_ms),
     )
 }
 

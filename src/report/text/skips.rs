@@ -9,11 +9,34 @@ use crate::bytes::grouped;
 use crate::report::{Filesystem, Skipped};
 use crate::skip::Kind;
 
+/// How to say what was skipped.
+pub(super) struct Context<'a> {
+    /// How many processes were looked into.
+    pub(super) processes_read: u64,
+    /// Whether this was root's run.
+    pub(super) as_root: bool,
+    /// The command that shows more to root.
+    pub(super) command: &'a str,
+}
+
 /// What of one filesystem could not be seen. Processes are the same for all filesystems of a report:
 /// told here only if this is the only one.
 pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, alone: bool, as_root: bool) {
-    let told = |skipped: &&Skipped| alone || !is_of_processes(skipped);
-    write(screen, filesystem, &filesystem.skipped.iter().filter(told).collect::<Vec<_>>(), as_root);
+    if filesystem.skipped.iter().any(|skipped| skipped.kind == Kind::Outside) {
+        let what = if filesystem.fstype == "overlay" {
+            "This is an overlay. Its files are on a filesystem that cannot be seen from here:".to_owned()
+        } else {
+            format!("Only {} of this filesystem is mounted here:", screen.path(&filesystem.root))
+        };
+        paragraph(screen, &format!("{what} what else is on it is not counted as visible."));
+    }
+    let told = |skipped: &&Skipped| skipped.kind != Kind::Outside && (alone || !is_of_processes(skipped));
+    let path = screen.path(&filesystem.mountpoint);
+    // What had to be escaped cannot be typed as it is shown.
+    let typed = filesystem.mountpoint.to_str().filter(|name| *name == path).map(tables::quoted);
+    let command = format!("whyfull {}", typed.as_deref().unwrap_or("--all"));
+    let context = Context { processes_read: filesystem.processes_read, as_root, command: &command };
+    write(screen, &filesystem.skipped.iter().filter(told).collect::<Vec<_>>(), &context);
 }
 
 /// The processes that could not be seen, for a report on several filesystems.
@@ -21,7 +44,9 @@ pub(super) fn of_processes(screen: &mut Screen<'_>, filesystems: &[Filesystem], 
     let processes = |filesystem: &&Filesystem| filesystem.skipped.iter().any(is_of_processes);
     if let Some(filesystem) = filesystems.iter().find(processes) {
         let skipped = filesystem.skipped.iter().filter(|skipped| is_of_processes(skipped));
-        write(screen, filesystem, &skipped.collect::<Vec<_>>(), as_root);
+        let context =
+            Context { processes_read: filesystem.processes_read, as_root, command: "whyfull --all" };
+        write(screen, &skipped.collect::<Vec<_>>(), &context);
         screen.blank();
     }
 }
@@ -31,33 +56,20 @@ fn is_of_processes(skipped: &Skipped) -> bool {
 }
 
 /// One sentence for what more rights would show, with the command; one for what they would not.
-fn write(screen: &mut Screen<'_>, filesystem: &Filesystem, skipped: &[&Skipped], as_root: bool) {
-    let (outside, inside): (Vec<&Skipped>, Vec<&Skipped>) =
-        skipped.iter().partition(|skipped| skipped.kind == Kind::Outside);
-    if !outside.is_empty() {
-        let what = if filesystem.fstype == "overlay" {
-            "This is an overlay. Its files are on a filesystem that cannot be seen from here:".to_owned()
-        } else {
-            format!("Only {} of this filesystem is mounted here:", screen.path(&filesystem.root))
-        };
-        paragraph(screen, &format!("{what} what else is on it is not counted as visible."));
-    }
+pub(super) fn write(screen: &mut Screen<'_>, skipped: &[&Skipped], context: &Context<'_>) {
     let (denied, other): (Vec<&Skipped>, Vec<&Skipped>) =
-        inside.into_iter().partition(|skipped| skipped.needs.is_some());
-    let refused = filesystem.skipped.iter().filter(|s| s.kind == Kind::Process).count() as u64;
-    let processes = filesystem.processes_read + refused;
+        skipped.iter().partition(|skipped| skipped.needs.is_some());
+    let refused = skipped.iter().filter(|skipped| skipped.kind == Kind::Process).count() as u64;
+    let processes = context.processes_read + refused;
     if !denied.is_empty() {
         let what = counts(&denied, processes);
-        if as_root {
+        if context.as_root {
             let needs = distinct(denied.iter().filter_map(|skipped| skipped.needs));
             paragraph(screen, &format!("Not looked into: {what}. That takes {}.", in_words(&needs)));
         } else {
             paragraph(screen, &format!("You may not look into {what}. To see them:"));
             screen.blank();
-            let path = screen.path(&filesystem.mountpoint);
-            // What had to be escaped cannot be typed as it is shown.
-            let typed = filesystem.mountpoint.to_str().filter(|name| *name == path).map(tables::quoted);
-            screen.line(&format!("      sudo whyfull {}", typed.as_deref().unwrap_or("--all")));
+            screen.line(&format!("      sudo {}", context.command));
         }
     }
     if !other.is_empty() {
@@ -104,8 +116,8 @@ fn counts(skipped: &[&Skipped], processes: u64) -> String {
 }
 
 /// Everything that was skipped, a line each.
-pub(super) fn list(screen: &mut Screen<'_>, filesystem: &Filesystem) {
-    if filesystem.skipped.is_empty() {
+pub(super) fn list(screen: &mut Screen<'_>, skipped: &[Skipped]) {
+    if skipped.is_empty() {
         return;
     }
     screen.blank();
@@ -120,7 +132,7 @@ pub(super) fn list(screen: &mut Screen<'_>, filesystem: &Filesystem) {
             names.path(&skipped.path),
         ]
     };
-    let rows: Vec<Vec<String>> = filesystem.skipped.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = skipped.iter().map(row).collect();
     table::write(
         screen,
         &[

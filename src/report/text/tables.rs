@@ -1,28 +1,27 @@
 //! The holders, what would free their space, and the largest directories.
 
+use std::cmp::Ordering;
+use std::time::Duration;
+
 use super::Screen;
 use super::layout::ago;
 use super::table::{self, Align, column, expendable};
-use crate::bytes::{Bytes, grouped};
+use crate::bytes::{Bytes, Gap, Units, grouped};
 use crate::report::{Directory, Filesystem, HeldBy, Holder, Process};
 
 /// How much of a container's id is shown, as its runtime does.
 const SHORT_ID: usize = 12;
 
-/// Deleted files that a process still holds, the largest first.
-pub(super) fn holders(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+/// Those that take up space, the largest first. With an interval between two looks also how fast they
+/// grow, in bytes a second.
+pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Option<Duration>) {
     let style = screen.style;
-    let shown: Vec<&Holder> = filesystem.holders.iter().filter(|h| h.bytes > Bytes::ZERO).collect();
+    let shown: Vec<&Holder> = holders.iter().filter(|h| h.bytes > Bytes::ZERO).collect();
     let (shown, rest) = shown.split_at(style.top.min(shown.len()));
-    if shown.is_empty() {
-        return;
-    }
     let with_unit = shown.iter().any(|holder| !unit(holder).is_empty());
-    screen.blank();
-    screen.sentence("Deleted files that a process still holds:");
-    screen.blank();
     let columns = [
         column("SIZE", Align::Right),
+        column(if interval.is_some() { "GROWS" } else { "" }, Align::Right),
         column("PID:FD", Align::Left),
         expendable("PROCESS", Align::Left, 1),
         expendable(if with_unit { "UNIT" } else { "" }, Align::Left, 3),
@@ -36,6 +35,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         let written = holder.written.map(|written| ago(written, style.now)).unwrap_or_default();
         vec![
             style.units.format(holder.bytes),
+            interval.map(|interval| rate(holder, interval, style.units)).unwrap_or_default(),
             handle(holder),
             names.name(command(holder).as_bytes()),
             names.name(unit(holder).as_bytes()),
@@ -52,6 +52,19 @@ pub(super) fn holders(screen: &mut Screen<'_>, filesystem: &Filesystem) {
             "  and {} more, {bytes} together (--top N shows more)",
             grouped(count as u64)
         ));
+    }
+}
+
+/// `+1.2 MiB/s`; nothing for what was not there at the first look.
+fn rate(holder: &Holder, interval: Duration, units: Units) -> String {
+    let Some(grown) = holder.grown_bytes else { return String::new() };
+    let milliseconds = interval.as_millis().max(1);
+    let rate = u128::from(grown.magnitude().0) * 1000 / milliseconds;
+    let rate = units.format(Bytes(u64::try_from(rate).unwrap_or(u64::MAX)));
+    match grown.cmp(&Gap(0)) {
+        Ordering::Less => format!("-{rate}/s"),
+        Ordering::Equal => "no".to_owned(),
+        Ordering::Greater => format!("+{rate}/s"),
     }
 }
 

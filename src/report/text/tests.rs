@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::ledger::{Ledger, Views};
-use crate::report::{HeldBy, Hidden, Holder, Method, Process, Row, SCHEMA_VERSION, Skipped, Tool};
+use crate::report::{HeldBy, Hidden, Holder, Method, Process, Row, Run, SCHEMA_VERSION, Skipped, Tool};
 use crate::walk::Tally;
 
 const GIB: u64 = 1 << 30;
@@ -118,8 +118,8 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
     }
 }
 
-fn report(filesystems: Vec<Filesystem>) -> Report {
-    Report {
+fn run() -> Run {
+    Run {
         schema_version: SCHEMA_VERSION,
         tool: Tool { name: "whyfull", version: "0.0.0" },
         host: "db1".into(),
@@ -129,8 +129,11 @@ fn report(filesystems: Vec<Filesystem>) -> Report {
         as_root: true,
         complete: true,
         interrupted: false,
-        filesystems,
     }
+}
+
+fn report(filesystems: Vec<Filesystem>) -> Report {
+    Report { run: run(), filesystems }
 }
 
 fn full_views() -> Views {
@@ -168,7 +171,7 @@ fn as_a_user() -> Report {
         .chain((0..37).map(|n| skipped(Kind::Directory, &format!("/root/{n}"), Some("CAP_DAC_READ_SEARCH"))))
         .chain(["/proc", "/sys", "/dev", "/run"].map(|at| skipped(Kind::Mount, at, Some("CAP_SYS_ADMIN"))))
         .collect();
-    Report { as_root: false, complete: false, ..report(vec![user]) }
+    Report { run: Run { as_root: false, complete: false, ..run() }, ..report(vec![user]) }
 }
 
 fn screen(report: &Report, style: &Style) -> String {
@@ -227,7 +230,8 @@ fn several_filesystems_one_dead_one_interrupted() {
         filesystem(&Views { used: Bytes(GIB), visible: tally(10, 7), ..Views::default() }, Vec::new());
     (inodes.mountpoint, inodes.capacity.inodes_free) = ("/mail".into(), 0);
     inodes.findings = crate::findings::find(&inodes.capacity);
-    let report = Report { interrupted: true, complete: false, ..report(vec![full_disk(), dead, inodes]) };
+    let run = Run { interrupted: true, complete: false, ..run() };
+    let report = Report { run, ..report(vec![full_disk(), dead, inodes]) };
     insta::assert_snapshot!(screen(&report, &style()));
 }
 
