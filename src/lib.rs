@@ -26,6 +26,7 @@ pub mod error;
 mod escape;
 mod explain;
 pub mod findings;
+mod fs;
 mod holders;
 pub mod ledger;
 mod monitor;

@@ -2,6 +2,7 @@
 //! block of the project stands below this module.
 
 pub mod getdents;
+pub mod handle;
 pub mod kcmp;
 pub mod mount;
 pub mod scout;

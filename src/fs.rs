@@ -1,0 +1,94 @@
+//! What a filesystem itself records: the view from below. Here its own list of the inodes
+//! without a name, which is complete whoever holds them, and needs no holder to look at them.
+//!
+//! Nothing is changed by looking. Every call here may wait for a disk that does not answer, or for
+//! a large file that is just being freed: the caller sets the deadline.
+
+mod ext4;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+
+use crate::mounts::Mount;
+use crate::sys::handle::Handle;
+use crate::sys::stat::{Stat, statx_fd};
+
+/// An inode without a name, as the filesystem itself lists it.
+#[derive(Clone, Debug)]
+pub struct Unlinked {
+    /// What the kernel says of it; the bytes include those that are not written out yet.
+    pub stat: Stat,
+    /// Its last name; `None` if it never had one, or where that is not known: nobody has it open, or
+    /// the mount does not show its directory.
+    pub path: Option<PathBuf>,
+}
+
+/// What the filesystem keeps of inodes without a name.
+#[derive(Clone, Debug)]
+pub enum Listing {
+    /// All of them, each once.
+    Complete(Vec<Unlinked>),
+    /// No such list is kept here: ext2, no journal, tmpfs, unknown filesystems.
+    NotKept,
+}
+
+/// The inodes without a name on the filesystem of `mount`, whose root `root` is (`O_PATH` is enough).
+/// An error where there is no right to it, or where the device cannot be opened or is not what it
+/// claims to be (`EUCLEAN`).
+pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
+    let handles = match mount.fstype.as_str() {
+        "ext3" | "ext4" => ext4::handles(mount)?,
+        _ => None,
+    };
+    match handles {
+        Some(handles) => Ok(Listing::Complete(look(&handles, mount, reopen(root)?.as_fd())?)),
+        None => Ok(Listing::NotKept),
+    }
+}
+
+/// `ioctl(2)` and `open_by_handle_at(2)` take no `O_PATH` descriptor.
+fn reopen(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    openat(root, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Looks at each inode, and keeps those that are still there and have no name.
+fn look(handles: &[Handle], mount: &Mount, root: BorrowedFd<'_>) -> Result<Vec<Unlinked>, Errno> {
+    let looked = handles.iter().map(|handle| {
+        let inode = match handle.open(root) {
+            Ok(inode) => inode,
+            // Freed since it was listed.
+            Err(Errno::ESTALE) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stat = statx_fd(inode.as_fd())?;
+        // Listed for another reason, or linked again: open(2), O_TMPFILE.
+        Ok((stat.links == 0).then(|| Unlinked { path: last_name(inode.as_fd(), &stat, mount), stat }))
+    });
+    looked.filter_map(Result::transpose).collect()
+}
+
+/// The name that an opened inode without name last had.
+fn last_name(inode: BorrowedFd<'_>, stat: &Stat, mount: &Mount) -> Option<PathBuf> {
+    let link = CString::new(format!("/proc/self/fd/{}", inode.as_raw_fd())).ok()?;
+    former(readlinkat(AT_FDCWD, link.as_c_str()).ok()?, stat.inode, mount)
+}
+
+fn former(link: OsString, inode: u64, mount: &Mount) -> Option<PathBuf> {
+    // Without the suffix it is not a name, but what stands in for an unknown one: "/".
+    let link = link.into_vec();
+    let path = PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec()));
+    // Files made with O_TMPFILE show as `#` and their inode number (fs/dcache.c, `d_mark_tmpfile`).
+    let never_named = path.file_name()?.as_bytes() == format!("#{inode}").as_bytes();
+    // Where a mount shows a part of the filesystem only, the path of what is outside of it begins at
+    // the filesystem's root (fs/d_path.c, `prepend_path`), and would be taken for another file's.
+    let shown = mount.root == Path::new("/") || path.starts_with(&mount.mountpoint);
+    (!never_named && shown).then_some(path)
+}

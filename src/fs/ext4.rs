@@ -1,0 +1,91 @@
+//! ext4 and ext3 with a journal: the superblock's chain of orphans and the orphan file, read from
+//! the block device while it is mounted (Documentation/filesystems/ext4/orphan.rst).
+//!
+//! The page cache of the block device is the very memory in which ext4 keeps its metadata, so what
+//! is read is live, without any sync, as long as it is read buffered.
+
+mod layout;
+mod orphans;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sys::stat::{Mode, fstat, major, minor};
+
+use self::layout::{ReadAt, Volume};
+use crate::mounts::Mount;
+use crate::sys::Dev;
+use crate::sys::handle::Handle;
+
+/// `FILEID_INO32_GEN` of include/linux/exportfs.h: inode and generation.
+const INODE_AND_GENERATION: libc::c_int = 1;
+
+/// Handles of all orphans; `None` where the filesystem keeps no list of them. Some orphans still have
+/// a name: files that are being truncated.
+pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
+    let device = open_device(mount)?;
+    let volume = Volume::open(&device)?;
+    if !volume.has_journal() {
+        // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
+        return Ok(None);
+    }
+    let inodes = orphans::list(&volume)?;
+    let handle = |inode| {
+        let generation = volume.generation(inode)?;
+        Ok(Handle::new(INODE_AND_GENERATION, &[inode, generation]))
+    };
+    inodes.into_iter().map(handle).collect::<Result<_, Errno>>().map(Some)
+}
+
+/// The mount's block device under its own name, or, where that leads elsewhere (`/dev/root`, another
+/// root directory), under those that udev and the kernel give it.
+fn open_device(mount: &Mount) -> Result<File, Errno> {
+    let mut result = open_if(Path::new(&mount.source), mount.dev);
+    for name in [udev_name(mount.dev), kernel_name(mount.dev)].into_iter().flatten() {
+        if result.is_err() {
+            result = open_if(&name, mount.dev).or(result);
+        }
+    }
+    result
+}
+
+fn udev_name(dev: Dev) -> Option<PathBuf> {
+    Some(format!("/dev/block/{dev}").into())
+}
+
+fn kernel_name(dev: Dev) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(format!("/sys/dev/block/{dev}/uevent")).ok()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    Some(Path::new("/dev").join(name))
+}
+
+/// Opens `path` for reading if it is the block device `dev`. Any other device is not even opened:
+/// that can have effects, such as rewinding a tape.
+fn open_if(path: &Path, dev: Dev) -> Result<File, Errno> {
+    let found: OwnedFd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let stat = fstat(&found)?;
+    let is_it = stat.st_mode & libc::S_IFMT == libc::S_IFBLK
+        && (major(stat.st_rdev), minor(stat.st_rdev)) == (u64::from(dev.major), u64::from(dev.minor));
+    if !is_it {
+        return Err(Errno::ENOTBLK);
+    }
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
+}
+
+impl ReadAt for File {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
+            Some(code) => Errno::from_raw(code),
+            // The device ends before the filesystem does.
+            None => Errno::EUCLEAN,
+        })
+    }
+}

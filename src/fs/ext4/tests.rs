@@ -1,0 +1,197 @@
+//! The parser on images made here, whole and damaged.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+
+use nix::errno::Errno;
+use proptest::prelude::*;
+
+use super::layout::{ReadAt, Volume};
+use super::orphans::list;
+
+const BLOCK: usize = 1024;
+const BLOCKS: usize = 64;
+const INODES: u32 = 128;
+const TABLE: usize = 5;
+const ORPHAN_FILE: u32 = 12;
+/// An index block and two blocks of the orphan file.
+const INDEX: usize = 40;
+const LEAVES: [usize; 2] = [41, 42];
+/// In the chain, and in the orphan file.
+const CHAIN: [u32; 4] = [20, 33, 21, 99];
+const IN_FILE: [u32; 3] = [50, 51, 128];
+
+/// An image that counts how often it is read and may be changed before a certain read.
+struct Image {
+    bytes: RefCell<Vec<u8>>,
+    reads: Cell<usize>,
+    change: Option<(usize, fn(&mut [u8]))>,
+}
+
+impl Image {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes: RefCell::new(bytes), reads: Cell::new(0), change: None }
+    }
+
+    fn list(&self) -> Result<BTreeSet<u32>, Errno> {
+        let volume = Volume::open(self)?;
+        let listed = list(&volume)?;
+        listed.iter().try_for_each(|&inode| volume.generation(inode).map(drop))?;
+        Ok(listed)
+    }
+}
+
+impl ReadAt for Image {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.reads.set(self.reads.get() + 1);
+        if let Some((at, change)) = self.change
+            && at == self.reads.get()
+        {
+            change(&mut self.bytes.borrow_mut());
+        }
+        let bytes = self.bytes.borrow();
+        let start = usize::try_from(offset).map_err(|_| Errno::EUCLEAN)?;
+        let found = bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Errno::EUCLEAN)?;
+        buffer.copy_from_slice(found);
+        Ok(())
+    }
+}
+
+fn put(bytes: &mut [u8], offset: usize, value: u32) {
+    bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+fn inode(number: u32) -> usize {
+    TABLE * BLOCK + (number as usize - 1) * 128
+}
+
+fn point(bytes: &mut [u8], inode_number: u32, next: u32) {
+    put(bytes, inode(inode_number) + 0x14, next);
+}
+
+fn extent_node(bytes: &mut [u8], at: usize, depth: u16, entry: [u32; 3]) {
+    put(bytes, at, 0x0001_f30a);
+    put(bytes, at + 4, 4 | u32::from(depth) << 16);
+    entry.iter().enumerate().for_each(|(n, &word)| put(bytes, at + 12 + n * 4, word));
+}
+
+fn image() -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK * BLOCKS];
+    let fields = [
+        (0x00, INODES),
+        (0x04, BLOCKS as u32),
+        (0x14, 1),
+        (0x20, 8192),
+        (0x28, INODES),
+        (0x38, 0xef53),
+        (0x4c, 1),
+        (0x58, 128),
+        (0x5c, 0x1004),
+        (0x60, 0x40),
+        (0x64, 1),
+        (0xe8, CHAIN[0]),
+        (0x280, ORPHAN_FILE),
+    ];
+    fields.iter().for_each(|&(offset, value)| put(&mut bytes, 1024 + offset, value));
+    put(&mut bytes, 2 * BLOCK + 8, TABLE as u32);
+    CHAIN.windows(2).for_each(|pair| point(&mut bytes, pair[0], pair[1]));
+    let file = inode(ORPHAN_FILE);
+    put(&mut bytes, file + 4, 2 * BLOCK as u32);
+    put(&mut bytes, file + 0x20, 0x8_0000);
+    extent_node(&mut bytes, file + 0x28, 1, [0, INDEX as u32, 0]);
+    extent_node(&mut bytes, INDEX * BLOCK, 0, [0, 2, LEAVES[0] as u32]);
+    LEAVES.iter().for_each(|leaf| put(&mut bytes, (leaf + 1) * BLOCK - 8, 0x0b10_ca04));
+    put(&mut bytes, LEAVES[0] * BLOCK, IN_FILE[0]);
+    put(&mut bytes, LEAVES[0] * BLOCK + 400, IN_FILE[1]);
+    put(&mut bytes, LEAVES[1] * BLOCK + BLOCK - 12, IN_FILE[2]);
+    bytes
+}
+
+/// Every field that is looked at begins at one of these.
+fn places() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        1024..1024 + 0x300_usize,
+        2 * BLOCK..2 * BLOCK + 64,
+        inode(ORPHAN_FILE)..inode(ORPHAN_FILE) + 128,
+        prop::sample::select(CHAIN.to_vec()).prop_map(|number| inode(number) + 0x14),
+        INDEX * BLOCK..INDEX * BLOCK + 40,
+        0..BLOCKS * BLOCK - 4,
+    ]
+}
+
+fn values() -> impl Strategy<Value = u32> {
+    let near = prop_oneof![Just(0), Just(1), Just(u32::MAX), Just(1 << 31), 0..200_u32];
+    prop_oneof![near, any::<u32>(), (0..32_u32).prop_map(|bit| 1 << bit)]
+}
+
+#[test]
+fn chain_and_file_are_read_to_their_ends() {
+    let expected: BTreeSet<_> = CHAIN.into_iter().chain(IN_FILE).collect();
+    assert_eq!(Image::new(image()).list(), Ok(expected));
+}
+
+#[test]
+fn a_chain_that_bites_its_tail_or_leads_nowhere_is_an_error() {
+    for next in [CHAIN[1], INODES + 1, u32::MAX] {
+        let mut bytes = image();
+        point(&mut bytes, CHAIN[3], next);
+        assert_eq!(Image::new(bytes).list(), Err(Errno::EUCLEAN));
+    }
+}
+
+#[test]
+fn what_is_no_ext4_is_an_error() {
+    assert_eq!(Image::new(Vec::new()).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(vec![0; 1 << 16]).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(image()[..TABLE * BLOCK].to_vec()).list(), Err(Errno::EUCLEAN));
+}
+
+/// An inode leaves the chain before any of the reads: those that stay are found all the same.
+#[test]
+fn an_inode_that_leaves_the_chain_hides_no_other() {
+    let leave: [fn(&mut [u8]); 3] = [
+        |bytes| {
+            put(bytes, 1024 + 0xe8, CHAIN[1]);
+            point(bytes, CHAIN[0], 0);
+        },
+        |bytes| {
+            point(bytes, CHAIN[0], CHAIN[2]);
+            point(bytes, CHAIN[1], 0);
+        },
+        |bytes| {
+            point(bytes, CHAIN[1], CHAIN[3]);
+            // The time of deletion.
+            point(bytes, CHAIN[2], 1_700_000_000);
+        },
+    ];
+    for (gone, change) in leave.into_iter().enumerate() {
+        for read in 1..60 {
+            let image = Image { change: Some((read, change)), ..Image::new(image()) };
+            let listed = image.list().unwrap();
+            let stay = CHAIN.iter().enumerate().filter(|&(index, _)| index != gone);
+            assert!(stay.into_iter().all(|(_, inode)| listed.contains(inode)), "{gone} left before {read}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_image_ends_without_panic(changes in prop::collection::vec((places(), values()), 1..8)) {
+        let mut bytes = image();
+        changes.into_iter().for_each(|(place, value)| put(&mut bytes, place, value));
+        let image = Image::new(bytes);
+        let _ = image.list();
+        prop_assert!(image.reads.get() < 400_000, "{}", image.reads.get());
+    }
+
+    #[test]
+    fn any_superblock_ends_without_panic(raw in prop::collection::vec(any::<u8>(), 1024)) {
+        let mut bytes = image();
+        bytes[1024..2048].copy_from_slice(&raw);
+        put(&mut bytes, 1024 + 0x18, u32::from(raw[0] % 8));
+        bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&0xef53_u16.to_le_bytes());
+        let _ = Image::new(bytes).list();
+    }
+}
