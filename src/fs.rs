@@ -4,9 +4,11 @@
 //! Nothing is changed by looking. Every call here may wait for a disk that does not answer, or for
 //! a large file that is just being freed: the caller sets the deadline.
 
+mod btrfs;
 mod ext4;
 #[cfg(test)]
 mod tests;
+mod xfs;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -44,12 +46,20 @@ pub enum Listing {
 /// An error where there is no right to it, or where the device cannot be opened or is not what it
 /// claims to be (`EUCLEAN`).
 pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
-    let handles = match mount.fstype.as_str() {
-        "ext3" | "ext4" => ext4::handles(mount)?,
-        _ => None,
+    let (handles, root) = match mount.fstype.as_str() {
+        "ext3" | "ext4" => (ext4::handles(mount)?, reopen(root)?),
+        "xfs" => {
+            let root = reopen(root)?;
+            (Some(xfs::handles(root.as_fd())?), root)
+        }
+        "btrfs" => {
+            let root = reopen(root)?;
+            (Some(btrfs::handles(root.as_fd())?), root)
+        }
+        _ => return Ok(Listing::NotKept),
     };
     match handles {
-        Some(handles) => Ok(Listing::Complete(look(&handles, mount, reopen(root)?.as_fd())?)),
+        Some(handles) => Ok(Listing::Complete(look(&handles, mount, root.as_fd())?)),
         None => Ok(Listing::NotKept),
     }
 }
@@ -73,6 +83,12 @@ fn look(handles: &[Handle], mount: &Mount, root: BorrowedFd<'_>) -> Result<Vec<U
         Ok((stat.links == 0).then(|| Unlinked { path: last_name(inode.as_fd(), &stat, mount), stat }))
     });
     looked.filter_map(Result::transpose).collect()
+}
+
+/// The 32-bit words of a number as they follow each other in memory.
+fn words(number: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = number.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
 }
 
 /// The name that an opened inode without name last had.

@@ -1,12 +1,14 @@
 //! The system calls that nix does not wrap, one thin module each. Every `unsafe`
 //! block of the project stands below this module.
 
+pub mod bulkstat;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
 pub mod mount;
 pub mod scout;
 pub mod stat;
+pub mod tree_search;
 
 /// A device number as the kernel prints it in mountinfo: `major:minor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,68 @@
+//! btrfs: every subvolume's tree notes its orphans. The search sees the running transaction
+//! (`btrfs_search_forward` begins at the tree's newest root), so nothing has to be synced.
+//!
+//! Deleted subvolumes that are still held are not in it: what would come free with one is not
+//! recorded anywhere, as its extents may be shared, and their trees cannot be searched any more.
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+
+use crate::sys::handle::Handle;
+use crate::sys::tree_search::{Key, items};
+
+/// Trees, objects and item types: `include/uapi/linux/btrfs_tree.h`.
+const ROOT_TREE: u64 = 1;
+const TOP_LEVEL: u64 = 5;
+const FIRST_SUBVOLUME: u64 = 256;
+const LAST_SUBVOLUME: u64 = u64::MAX - 255;
+const ORPHANS: u64 = u64::MAX - 4;
+const INODE_ITEM: u8 = 1;
+const ORPHAN_ITEM: u8 = 48;
+const ROOT_ITEM: u8 = 132;
+
+/// `FILEID_BTRFS_WITHOUT_PARENT` of include/linux/exportfs.h: inode, subvolume, generation.
+const INODE_AND_SUBVOLUME: libc::c_int = 0x4d;
+
+/// Handles of all orphans, in all subvolumes.
+pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
+    let mut subvolumes = vec![TOP_LEVEL];
+    let first = Key { object: FIRST_SUBVOLUME, kind: ROOT_ITEM, offset: 0 };
+    let last = Key { object: LAST_SUBVOLUME, kind: ROOT_ITEM, offset: u64::MAX };
+    items(root, ROOT_TREE, first, last, |key, _| {
+        // A range of keys holds all that lies between its ends, of whatever type.
+        if key.kind == ROOT_ITEM {
+            subvolumes.push(key.object);
+        }
+    })?;
+    subvolumes.dedup();
+    let mut handles = Vec::new();
+    for subvolume in subvolumes {
+        match orphans(root, subvolume, &mut handles) {
+            // Deleted, now or earlier.
+            Err(Errno::ENOENT) => {}
+            result => result?,
+        }
+    }
+    Ok(handles)
+}
+
+fn orphans(root: BorrowedFd<'_>, subvolume: u64, handles: &mut Vec<Handle>) -> Result<(), Errno> {
+    let mut inodes = Vec::new();
+    let first = Key { object: ORPHANS, kind: ORPHAN_ITEM, offset: 0 };
+    items(root, subvolume, first, Key { offset: u64::MAX, ..first }, |key, _| inodes.push(key.offset))?;
+    for inode in inodes {
+        let mut generation = None;
+        let key = Key { object: inode, kind: INODE_ITEM, offset: 0 };
+        // `struct btrfs_inode_item` begins with it.
+        items(root, subvolume, key, key, |_, item| generation = item.first_chunk().copied())?;
+        // None: freed meanwhile.
+        let Some(generation) = generation.map(u64::from_le_bytes) else { continue };
+        let ([inode, inode_high], [volume, volume_high]) = (super::words(inode), super::words(subvolume));
+        // `struct btrfs_fid` (fs/btrfs/export.h) has room for the lower half of the generation.
+        let [generation, _] = super::words(generation);
+        let words = [inode, inode_high, volume, volume_high, generation];
+        handles.push(Handle::new(INODE_AND_SUBVOLUME, &words));
+    }
+    Ok(())
+}
