@@ -131,13 +131,18 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let hidden = walk.and_then(|walk| hidden(seen, walk));
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
     let capacity = seen.samples.as_ref().map(|samples| capacity(&samples.capacity)).unwrap_or_default();
+    let attributed = |wanted: bool| {
+        let matching = holders.iter().filter(move |holder| holder.held_by.is_empty() != wanted);
+        matching.map(|holder| (holder.bytes, 1))
+    };
     let views = Views {
         used: capacity.used_bytes,
         moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + seen.unlinked_meanwhile,
         visible: walk.map_or_else(Tally::default, |walk| walk.visible),
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
-        unlinked: total(holders.iter().map(|holder| (holder.bytes, 1))),
-        skipped: interrupted || !skips.is_empty(),
+        unlinked: total(attributed(true)),
+        unattributed: seen.scan.listed.then(|| total(attributed(false))),
+        skipped: interrupted || skips.iter().any(|skip| !(seen.scan.listed && skip.kind.is_about_holders())),
     };
     let ledger = Ledger::close(&views);
     Filesystem {

@@ -14,6 +14,8 @@ use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
@@ -72,7 +74,7 @@ fn reopen(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Looks at each inode, and keeps those that are still there and have no name.
 fn look(handles: &[Handle], mount: &Mount, root: BorrowedFd<'_>) -> Result<Vec<Unlinked>, Errno> {
     let looked = handles.iter().map(|handle| {
-        let inode = match handle.open(root) {
+        let inode = match open_settled(handle, root) {
             Ok(inode) => inode,
             // Freed since it was listed.
             Err(Errno::ESTALE) => return Ok(None),
@@ -85,10 +87,25 @@ fn look(handles: &[Handle], mount: &Mount, root: BorrowedFd<'_>) -> Result<Vec<U
     looked.filter_map(Result::transpose).collect()
 }
 
+/// A handle whose inode number is just being given to a new file is answered with `ENOMEM`:
+/// `iget_locked` (fs/inode.c) finds the inode marked `I_CREATING` and returns nothing, which ext4 and
+/// btrfs take for a lack of memory. Soon it is known to be another's.
+fn open_settled(handle: &Handle, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const TRIES: u32 = 50;
+    for _ in 1..TRIES {
+        match handle.open(root) {
+            Err(Errno::ENOMEM) => sleep(Duration::from_millis(1)),
+            settled => return settled,
+        }
+    }
+    handle.open(root)
+}
+
 /// The 32-bit words of a number as they follow each other in memory.
 fn words(number: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = number.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+    let bytes = number.to_ne_bytes();
+    let (words, _) = bytes.as_chunks::<4>();
+    [u32::from_ne_bytes(words[0]), u32::from_ne_bytes(words[1])]
 }
 
 /// The name that an opened inode without name last had.

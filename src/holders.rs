@@ -8,10 +8,12 @@ mod proc_maps;
 mod process;
 mod scan;
 
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::bytes::Bytes;
 use crate::skip::Skip;
@@ -28,7 +30,7 @@ pub struct Held {
     pub stat: Stat,
     /// Its last name as /proc shows it; `None` if it never had one (`O_TMPFILE`).
     pub path: Option<PathBuf>,
-    /// At least one.
+    /// None where only the filesystem lists it.
     pub holds: Vec<Hold>,
 }
 
@@ -85,7 +87,44 @@ pub struct DescriptorInfo {
     pub position: u64,
 }
 
+impl Held {
+    /// Whether anybody was found to hold it.
+    pub fn is_attributed(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    fn key(&self) -> (Dev, u64) {
+        (self.stat.dev, self.stat.inode)
+    }
+}
+
 impl Scan {
+    /// Joins what the filesystem itself lists: those that no process was found to hold come without
+    /// holder, and names that /proc could not tell are filled in.
+    pub fn join(&mut self, listed: Vec<Held>) {
+        let mut known: FxHashMap<_, usize> =
+            self.held.iter().enumerate().map(|(index, held)| (held.key(), index)).collect();
+        for inode in listed {
+            match known.entry(inode.key()) {
+                Entry::Occupied(entry) => {
+                    let held = &mut self.held[*entry.get()];
+                    held.path = held.path.take().or(inode.path);
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(self.held.len());
+                    self.held.push(inode);
+                }
+            }
+        }
+        self.held.sort_by_key(|held| (Reverse(held.stat.allocated), held.stat.inode));
+    }
+
+    /// Keeps of those without a holder only what is `still` listed.
+    pub fn keep(&mut self, still: &[Held]) {
+        let still: FxHashSet<_> = still.iter().map(Held::key).collect();
+        self.held.retain(|held| held.is_attributed() || still.contains(&held.key()));
+    }
+
     /// Bytes of what is in this scan and was not in an earlier one.
     pub fn held_since(&self, earlier: &Self) -> Bytes {
         let key = |held: &Held| (held.stat.dev, held.stat.inode);
@@ -105,6 +144,8 @@ pub struct Scan {
     pub held: Vec<Held>,
     /// How many processes were read.
     pub processes: u64,
+    /// Whether the filesystem's own list of inodes without a name is in it: then `held` is all there is.
+    pub listed: bool,
     /// Those that could not be, and deleted files that are mapped and could not be looked at.
     pub skips: Vec<Skip>,
 }
@@ -125,24 +166,36 @@ struct Unseen {
 mod tests {
     use super::*;
 
+    fn held(inode: u64, allocated: u64) -> Held {
+        let (dev, mount) = (Dev::default(), None);
+        let stat = Stat { inode, allocated, links: 0, mode: 0, size: 0, modified: 0, mount, dev };
+        Held { stat, path: None, holds: Vec::new() }
+    }
+
+    fn scan(held: Vec<Held>) -> Scan {
+        Scan { held, ..Scan::default() }
+    }
+
     #[test]
     fn what_an_earlier_scan_has_seen_is_not_new() {
-        let held = |inode, allocated| {
-            let stat = Stat {
-                inode,
-                allocated,
-                links: 0,
-                mode: 0,
-                size: 0,
-                modified: 0,
-                mount: None,
-                dev: Dev::default(),
-            };
-            Held { stat, path: None, holds: Vec::new() }
-        };
-        let scan = |held| Scan { held, ..Scan::default() };
         let before = scan(vec![held(1, 10), held(2, 20)]);
         let after = scan(vec![held(2, 25), held(3, 30)]);
         assert_eq!(after.held_since(&before), Bytes(30));
+    }
+
+    #[test]
+    fn what_only_the_filesystem_lists_has_no_holder() {
+        let by_us = Hold { pid: 1, tid: None, via: Via::Mapping };
+        let mut found = scan(vec![Held { holds: vec![by_us], ..held(1, 10) }]);
+        let name = Some(PathBuf::from("/x"));
+        found.join(vec![held(2, 20), Held { path: name.clone(), ..held(1, 10) }]);
+        let joined: Vec<_> = found
+            .held
+            .iter()
+            .map(|held| (held.stat.inode, held.is_attributed(), held.path.clone()))
+            .collect();
+        assert_eq!(joined, [(2, false, None), (1, true, name)]);
+        found.keep(&[]);
+        assert_eq!(found.held.len(), 1, "what is listed no more is not held");
     }
 }

@@ -16,6 +16,8 @@ pub enum Cause {
     HiddenByMount,
     /// Inodes without a name that processes hold.
     UnlinkedOpen,
+    /// Inodes without a name that the filesystem lists and for which no holder was found.
+    UnlinkedUnattributed,
     /// All the rest of `used`.
     Unexplained,
 }
@@ -57,6 +59,8 @@ pub struct Views {
     pub hidden: Option<Tally>,
     /// What processes were found to hold.
     pub unlinked: Tally,
+    /// What the filesystem lists besides; `None` where it keeps no list, or none that may be read.
+    pub unattributed: Option<Tally>,
     /// Whether anything was skipped whose amount is not known.
     pub skipped: bool,
 }
@@ -84,6 +88,7 @@ impl Ledger {
         let mut rows = vec![measured(Cause::Visible, views.visible)];
         rows.extend(views.hidden.map(|hidden| measured(Cause::HiddenByMount, hidden)));
         rows.push(measured(Cause::UnlinkedOpen, views.unlinked));
+        rows.extend(views.unattributed.map(|tally| measured(Cause::UnlinkedUnattributed, tally)));
         let explained: Gap = rows.iter().map(|row| row.bytes).sum();
         let rest = Gap::from(views.used) - explained;
         rows.push(Row { cause: Cause::Unexplained, bytes: rest, basis: Basis::Remainder, inodes: None });
@@ -109,16 +114,23 @@ mod tests {
 
     fn views() -> impl Strategy<Value = Views> {
         let amount = || 0..u64::MAX / 32;
-        (amount(), amount(), amount(), proptest::option::of(amount()), amount(), any::<bool>()).prop_map(
-            |(used, moved, visible, hidden, unlinked, skipped)| Views {
+        (
+            amount(),
+            amount(),
+            amount(),
+            proptest::option::of(amount()),
+            (amount(), proptest::option::of(amount())),
+            any::<bool>(),
+        )
+            .prop_map(|(used, moved, visible, hidden, (unlinked, unattributed), skipped)| Views {
                 used: Bytes(used),
                 moved: Bytes(moved),
                 visible: tally(visible),
                 hidden: hidden.map(tally),
                 unlinked: tally(unlinked),
+                unattributed: unattributed.map(tally),
                 skipped,
-            },
-        )
+            })
     }
 
     proptest! {

@@ -31,6 +31,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it could only have told who holds what, not how much is held.
+    pub fn is_about_holders(self) -> bool {
+        matches!(self, Self::Process | Self::Unlisted | Self::Mapping)
+    }
+
     /// The name in the JSON report.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,13 +3,17 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::capability::{Capability, Effective};
+use crate::deadline::within;
 use crate::error::{Error, Result};
 use crate::explain::Request;
-use crate::holders::{Places, Scan};
+use crate::fs::{self, Listing, Unlinked};
+use crate::holders::{Held, Places, Scan};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
@@ -35,9 +39,53 @@ pub(crate) fn targets(request: &Request, mounts: &Mounts) -> Result<Vec<Target>>
     Ok(targets)
 }
 
-/// Who holds what has no name on each of `targets`: one scan of /proc for all. That takes no answer from
-/// the filesystem, and no path that leads to it.
+/// What has no name on each of `targets`, and who holds it: first the filesystems' own lists, which are
+/// complete where there are any, then /proc, which tells who.
+#[expect(clippy::ref_option_ref, reason = "that is what iterating over a slice of options gives")]
 pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
+    let listed: Vec<Option<Vec<Held>>> =
+        targets.iter().map(|target| list((*target)?, request.timeout)).collect();
+    let none_held = |(target, listed): (&Option<&Target>, &Option<Vec<Held>>)| {
+        let lists_all = |target: &Target| !target.mount.has_subvolumes();
+        (*target).is_none_or(|target| lists_all(target) && listed.as_ref().is_some_and(Vec::is_empty))
+    };
+    if targets.iter().zip(&listed).all(none_held) {
+        // Where nothing is held nobody need be asked who holds it.
+        return Ok(targets.iter().map(|_| Scan { listed: true, ..Scan::default() }).collect());
+    }
+    let mut scans = scan(targets, mounts, request)?;
+    for ((scan, listed), target) in scans.iter_mut().zip(listed).zip(targets) {
+        let (Some(listed), Some(target)) = (listed, target) else { continue };
+        scan.join(listed);
+        // Files in a deleted subvolume are in no list.
+        scan.listed = !target.mount.has_subvolumes();
+        // What was freed between the list and the scan has no holder, and is not held.
+        if !scan.held.iter().all(Held::is_attributed)
+            && let Some(still) = list(target, request.timeout)
+        {
+            scan.keep(&still);
+        }
+    }
+    Ok(scans)
+}
+
+/// What the filesystem itself lists as having no name; `None` where it keeps no list, or none that may
+/// be read: then /proc alone has to tell, and what it tells is a lower bound.
+fn list(target: &Target, timeout: Duration) -> Option<Vec<Held>> {
+    let (mount, root) = (target.mount.clone(), Arc::clone(target.root.as_ref().ok()?));
+    let listing = within(timeout, move || fs::unlinked(&mount, root.as_fd()))?;
+    match listing {
+        Ok(Listing::Complete(inodes)) => {
+            let held = |inode: Unlinked| Held { stat: inode.stat, path: inode.path, holds: Vec::new() };
+            Some(inodes.into_iter().map(held).collect())
+        }
+        Ok(Listing::NotKept) | Err(_) => None,
+    }
+}
+
+/// What processes hold on each of `targets`: one scan of /proc for all. That takes no answer from the
+/// filesystem, and no path that leads to it.
+fn scan(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
     let mut places = Places::default();
     for (number, target) in targets.iter().enumerate() {
         let Some(target) = target else { continue };

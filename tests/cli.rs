@@ -88,13 +88,9 @@ fn status_says_whether_everything_was_read() {
     assert_eq!(json.code(), Some(i32::from(!complete)), "{json:?}");
     assert_eq!(report["complete"], complete);
     assert_eq!(json.errors(), "");
-    // In a pid namespace others cannot be seen at all.
+    // The filesystem itself says that nothing is held: then it does not matter who can be seen.
     let confined = run.clone().arg("--json").in_pid_namespace().run();
-    assert_eq!(confined.code(), Some(1), "{confined:?}");
-    let report = confined.json();
-    let skipped = list(&only(&report)["skipped"]);
-    assert_eq!(skipped.len(), 1, "{report:#}");
-    assert_eq!(skipped[0]["kind"], "unlisted_processes");
+    assert_eq!((confined.code(), &confined.json()["complete"]), (Some(0), &true.into()), "{confined:?}");
 
     let closed = fs.path().join("closed");
     fs::create_dir(&closed).unwrap();

@@ -48,7 +48,7 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
 /// root directory), under those that udev and the kernel give it.
 fn open_device(mount: &Mount) -> Result<File, Errno> {
     let mut result = open_if(Path::new(&mount.source), mount.dev);
-    for name in [udev_name(mount.dev), kernel_name(mount.dev)].into_iter().flatten() {
+    for name in [Some(udev_name(mount.dev)), kernel_name(mount.dev)].into_iter().flatten() {
         if result.is_err() {
             result = open_if(&name, mount.dev).or(result);
         }
@@ -56,8 +56,8 @@ fn open_device(mount: &Mount) -> Result<File, Errno> {
     result
 }
 
-fn udev_name(dev: Dev) -> Option<PathBuf> {
-    Some(format!("/dev/block/{dev}").into())
+fn udev_name(dev: Dev) -> PathBuf {
+    format!("/dev/block/{dev}").into()
 }
 
 fn kernel_name(dev: Dev) -> Option<PathBuf> {

@@ -77,7 +77,7 @@ impl Filesystem {
                 assert_eq!(listed.len(), count, "each once");
                 listed
             }
-            other => panic!("{other:?}"),
+            other => panic!("{}: {other:?}", self.mount.fstype),
         }
     }
 
@@ -221,7 +221,7 @@ fn files_that_come_and_go_meanwhile_hide_none() {
                     let name = at.join(format!("churn{}", round % 7));
                     let file = File::create(&name).unwrap();
                     fs::remove_file(&name).unwrap();
-                    drop((file, (round % 10 == 0).then(|| going.next())));
+                    drop((file, round.is_multiple_of(10).then(|| going.next())));
                     round += 1;
                 }
             });

@@ -260,7 +260,9 @@ impl Screen<'_> {
 fn held_open(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     if filesystem.holders.iter().any(|holder| holder.bytes > Bytes::ZERO) {
         screen.blank();
-        screen.sentence("Deleted files that a process still holds:");
+        let known = filesystem.holders.iter().all(|holder| !holder.held_by.is_empty());
+        let who = if known { "that a process still holds" } else { "that are still held" };
+        screen.sentence(&format!("Deleted files {who}:"));
         screen.blank();
         tables::holders(screen, &filesystem.holders, None);
     }
@@ -304,19 +306,17 @@ fn totals(report: &Report, skipped: bool) -> String {
         .filesystems
         .iter()
         .flat_map(|filesystem| &filesystem.ledger)
-        .filter(|row| row.cause != Cause::UnlinkedOpen)
+        .filter(|row| matches!(row.cause, Cause::Visible | Cause::HiddenByMount))
         .filter_map(|row| row.inodes)
         .sum();
     let processes = report.filesystems.iter().map(|filesystem| filesystem.processes_read).max().unwrap_or(0);
     let end = if skipped { "see --verbose for what was skipped" } else { "nothing was skipped" };
-    format!(
-        "Read {} {} and {} {} in {}; {end}.",
-        grouped(files),
-        if files == 1 { "file" } else { "files" },
-        grouped(processes),
-        Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX)),
-        elapsed(report.run.elapsed_ms),
-    )
+    let files = format!("{} {}", grouped(files), if files == 1 { "file" } else { "files" });
+    let noun = Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX));
+    // None need be read where the filesystem itself says that nothing is held.
+    let processes =
+        if processes == 0 { String::new() } else { format!(" and {} {noun}", grouped(processes)) };
+    format!("Read {files}{processes} in {}; {end}.", elapsed(report.run.elapsed_ms))
 }
 
 #[cfg(test)]

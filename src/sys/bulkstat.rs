@@ -9,7 +9,7 @@ use nix::errno::Errno;
 const BATCH: usize = 4096;
 const XFS_IOC_BULKSTAT: libc::Ioctl = libc::_IOR::<Header>('X' as u32, 127);
 
-/// Mirrors `struct xfs_bulk_ireq` (fs/xfs/libxfs/xfs_fs.h).
+/// Mirrors `struct xfs_bulk_ireq` (`fs/xfs/libxfs/xfs_fs.h`).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Header {
@@ -52,9 +52,14 @@ pub struct Inode {
     pub links: u32,
 }
 
+#[expect(clippy::large_stack_arrays, reason = "boxed at once, and a thread's stack has room for it")]
+fn request() -> Box<Request> {
+    Box::new(Request { header: Header::default(), inodes: [Raw::default(); BATCH] })
+}
+
 /// Calls `each` for every inode of the filesystem that `fd` is on. Needs `CAP_SYS_ADMIN`.
 pub fn inodes(fd: BorrowedFd<'_>, mut each: impl FnMut(Inode)) -> Result<(), Errno> {
-    let mut request = Box::new(Request { header: Header::default(), inodes: [Raw::default(); BATCH] });
+    let mut request = request();
     loop {
         request.header.icount = u32::try_from(BATCH).unwrap_or(u32::MAX);
         let at = request.header.ino;

@@ -20,7 +20,7 @@ const LARGEST_FILE: u64 = 64 << 20;
 /// `i_flags`, include/uapi/linux/fs.h.
 const EXTENTS: u32 = 0x8_0000;
 
-/// `struct ext4_extent_header`, `ext4_extent` and `ext4_extent_idx` (fs/ext4/ext4_extents.h).
+/// `struct ext4_extent_header`, `ext4_extent` and `ext4_extent_idx` (`fs/ext4/ext4_extents.h`).
 mod extent {
     pub(super) const MAGIC: u16 = 0xf30a;
     pub(super) const ENTRIES: usize = 2;

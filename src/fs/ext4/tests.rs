@@ -1,5 +1,11 @@
 //! The parser on images made here, whole and damaged.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::needless_for_each,
+    reason = "small numbers in small images"
+)]
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
@@ -21,11 +27,14 @@ const LEAVES: [usize; 2] = [41, 42];
 const CHAIN: [u32; 4] = [20, 33, 21, 99];
 const IN_FILE: [u32; 3] = [50, 51, 128];
 
+/// What happens to an image meanwhile.
+type Change = fn(&mut [u8]);
+
 /// An image that counts how often it is read and may be changed before a certain read.
 struct Image {
     bytes: RefCell<Vec<u8>>,
     reads: Cell<usize>,
-    change: Option<(usize, fn(&mut [u8]))>,
+    change: Option<(usize, Change)>,
 }
 
 impl Image {

@@ -120,5 +120,9 @@ fn footer(report: &Deleted) -> String {
     let noun = Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX));
     let skipped = !report.skipped.is_empty();
     let end = if skipped { "see --verbose for what was skipped" } else { "nothing was skipped" };
-    format!("Read {} {noun} in {}; {end}.", grouped(processes), elapsed(report.run.elapsed_ms))
+    let time = elapsed(report.run.elapsed_ms);
+    if processes == 0 {
+        return format!("The filesystems themselves list none, so no process was read; {time}.");
+    }
+    format!("Read {} {noun} in {time}; {end}.", grouped(processes))
 }

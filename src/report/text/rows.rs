@@ -95,6 +95,7 @@ fn label(row: &Row, filesystem: &Filesystem) -> &'static str {
         Cause::Visible => "visible",
         Cause::HiddenByMount => "hidden under a mount",
         Cause::UnlinkedOpen => "deleted, still open",
+        Cause::UnlinkedUnattributed => "deleted, still held",
         Cause::Unexplained if row.bytes < Gap(0) && clones => "shared or compressed",
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => "not readable by you",
         Cause::Unexplained => "unexplained",
@@ -111,6 +112,10 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
         Cause::UnlinkedOpen => {
             let count = row.inodes.unwrap_or(0);
             format!("{} {}", grouped(count), if count == 1 { "file" } else { "files" })
+        }
+        Cause::UnlinkedUnattributed => {
+            let count = row.inodes.unwrap_or(0);
+            format!("{} {}, holder unknown", grouped(count), if count == 1 { "file" } else { "files" })
         }
         Cause::HiddenByMount => hidden(screen, filesystem),
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => {

@@ -83,8 +83,10 @@ fn handle(holder: &Holder) -> String {
 }
 
 fn command(holder: &Holder) -> &str {
-    let first = holder.held_by.first();
-    first.and_then(|HeldBy::Process(process)| process.command.as_deref()).unwrap_or_default()
+    match holder.held_by.first() {
+        Some(HeldBy::Process(process)) => process.command.as_deref().unwrap_or_default(),
+        None => "(unknown)",
+    }
 }
 
 /// The unit, or the container where there is one: the first digits of its id, as its runtime shows it.

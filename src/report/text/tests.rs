@@ -142,6 +142,7 @@ fn full_views() -> Views {
         moved: Bytes(7 * TENTH),
         visible: tally(560, 1_204_311),
         hidden: Some(tally(21, 310)),
+        unattributed: None,
         unlinked: tally(352, 14),
         skipped: false,
     }
