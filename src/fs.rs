@@ -103,9 +103,9 @@ fn open_settled(handle: &Handle, root: BorrowedFd<'_>) -> Result<OwnedFd, Errno>
 
 /// The 32-bit words of a number as they follow each other in memory.
 fn words(number: u64) -> [u32; 2] {
-    let bytes = number.to_ne_bytes();
-    let (words, _) = bytes.as_chunks::<4>();
-    [u32::from_ne_bytes(words[0]), u32::from_ne_bytes(words[1])]
+    let halves = number.to_ne_bytes();
+    let (words, _) = halves.as_chunks();
+    std::array::from_fn(|index| words.get(index).copied().map_or(0, u32::from_ne_bytes))
 }
 
 /// The name that an opened inode without name last had.

@@ -13,10 +13,10 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::libc;
 use nix::sys::stat::{Mode, fstat, major, minor};
 
 use self::layout::{ReadAt, Volume};
@@ -27,6 +27,9 @@ use crate::sys::handle::Handle;
 /// `FILEID_INO32_GEN` of include/linux/exportfs.h: inode and generation.
 const INODE_AND_GENERATION: libc::c_int = 1;
 
+/// Longer than the kernel takes from one write to the next, also when it is interrupted there.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Handles of all orphans; `None` where the filesystem keeps no list of them. Some orphans still have
 /// a name: files that are being truncated.
 pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
@@ -36,7 +39,7 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
         // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
         return Ok(None);
     }
-    let inodes = orphans::list(&volume)?;
+    let inodes = orphans::list(&volume, PAUSE)?;
     let handle = |inode| {
         let generation = volume.generation(inode)?;
         Ok(Handle::new(INODE_AND_GENERATION, &[inode, generation]))
@@ -48,16 +51,13 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
 /// root directory), under those that udev and the kernel give it.
 fn open_device(mount: &Mount) -> Result<File, Errno> {
     let mut result = open_if(Path::new(&mount.source), mount.dev);
-    for name in [Some(udev_name(mount.dev)), kernel_name(mount.dev)].into_iter().flatten() {
+    let udev_name = format!("/dev/block/{}", mount.dev).into();
+    for name in [Some(udev_name), kernel_name(mount.dev)].into_iter().flatten() {
         if result.is_err() {
             result = open_if(&name, mount.dev).or(result);
         }
     }
     result
-}
-
-fn udev_name(dev: Dev) -> PathBuf {
-    format!("/dev/block/{dev}").into()
 }
 
 fn kernel_name(dev: Dev) -> Option<PathBuf> {

@@ -1,19 +1,23 @@
 //! The two places in which ext4 notes its orphans: the chain and the orphan file.
 
 use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 
 use super::layout::{CORRUPT, ReadAt, Volume, inode, u16_at, u32_at, wide};
 
-/// How often the chain is followed anew when it changes meanwhile. A pass takes microseconds.
-const PASSES: usize = 100;
+/// How often the chain may be followed when it changes meanwhile, which breaks off a pass.
+const PASSES: usize = 200;
+/// How many passes have to reach an end: see `chains`.
+const COMPLETE: usize = 3;
 
 /// What ends each block of the orphan file: `struct ext4_orphan_block_tail`.
 const TAIL_MAGIC: u32 = 0x0b10_ca04;
 const TAIL_SIZE: usize = 8;
-/// mke2fs makes it 2 MiB at most, and the kernel refuses more than 8 (`ext4_init_orphan_info`),
+/// `mke2fs` makes it 2 MiB at most, and the kernel refuses more than 8 (`ext4_init_orphan_info`),
 /// but has not always done so.
 const LARGEST_FILE: u64 = 64 << 20;
 
@@ -38,27 +42,53 @@ mod extent {
 }
 
 /// All inodes that are noted as orphans, each once. Whatever was one during the whole call is
-/// among them.
-pub(super) fn list<R: ReadAt + ?Sized>(volume: &Volume<'_, R>) -> Result<BTreeSet<u32>, Errno> {
+/// among them. `pause` lies between the passes through the chain.
+pub(super) fn list<R: ReadAt + ?Sized>(
+    volume: &Volume<'_, R>,
+    pause: Duration,
+) -> Result<BTreeSet<u32>, Errno> {
     let mut found = BTreeSet::new();
     if let Some(file) = volume.orphan_file {
         orphan_file(volume, file, &mut found)?;
     }
     // Also with an orphan file: what has found no place in it goes into the chain.
-    let mut passed = Err(CORRUPT);
+    chains(volume, pause, &mut found)?;
+    Ok(found)
+}
+
+/// Follows the chain several times, and takes what was found in any. Once is not enough:
+/// `ext4_orphan_add` makes an inode the first of the chain, lets go of the lock, and only then writes
+/// the pointer to the others into the inode's table. Until then the chain seems to end there.
+fn chains<R: ReadAt + ?Sized>(
+    volume: &Volume<'_, R>,
+    pause: Duration,
+    found: &mut BTreeSet<u32>,
+) -> Result<(), Errno> {
+    let mut complete = 0;
+    let mut last = Ok(());
     for _ in 0..PASSES {
-        passed = chain(volume, &mut found);
-        if !matches!(passed, Err(Errno::EAGAIN | CORRUPT)) {
-            break;
+        if volume.last_orphan()? == 0 {
+            return Ok(());
+        }
+        last = chain(volume, found);
+        match last {
+            Ok(()) if complete + 1 == COMPLETE => return Ok(()),
+            Ok(()) => {
+                complete += 1;
+                sleep(pause);
+            }
+            // It has changed, or looks damaged because it has.
+            Err(Errno::EAGAIN | CORRUPT) => {}
+            Err(errno) => return Err(errno),
         }
     }
-    passed.map(|()| found)
+    last
 }
 
 /// Follows the chain once, to its end. The pointer to an inode is read again once the inode has
 /// been: if it is still there, then the inode was in the chain, and what it said of the next was true.
 /// An inode that leaves the chain would otherwise end it too early (`ext4_orphan_del` clears its pointer,
-/// and the time of deletion takes its place).
+/// and the time of its deletion takes that place).
 fn chain<R: ReadAt + ?Sized>(volume: &Volume<'_, R>, found: &mut BTreeSet<u32>) -> Result<(), Errno> {
     let mut passed = FxHashSet::default();
     let mut previous = None;

@@ -1,13 +1,8 @@
 //! The parser on images made here, whole and damaged.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::needless_for_each,
-    reason = "small numbers in small images"
-)]
-
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
@@ -16,18 +11,17 @@ use super::layout::{ReadAt, Volume};
 use super::orphans::list;
 
 const BLOCK: usize = 1024;
-const BLOCKS: usize = 64;
+const BLOCKS: u32 = 64;
 const INODES: u32 = 128;
-const TABLE: usize = 5;
+const TABLE: u32 = 5;
 const ORPHAN_FILE: u32 = 12;
 /// An index block and two blocks of the orphan file.
-const INDEX: usize = 40;
-const LEAVES: [usize; 2] = [41, 42];
+const INDEX: u32 = 40;
+const LEAVES: [u32; 2] = [41, 42];
 /// In the chain, and in the orphan file.
 const CHAIN: [u32; 4] = [20, 33, 21, 99];
 const IN_FILE: [u32; 3] = [50, 51, 128];
 
-/// What happens to an image meanwhile.
 type Change = fn(&mut [u8]);
 
 /// An image that counts how often it is read and may be changed before a certain read.
@@ -44,7 +38,7 @@ impl Image {
 
     fn list(&self) -> Result<BTreeSet<u32>, Errno> {
         let volume = Volume::open(self)?;
-        let listed = list(&volume)?;
+        let listed = list(&volume, Duration::ZERO)?;
         listed.iter().try_for_each(|&inode| volume.generation(inode).map(drop))?;
         Ok(listed)
     }
@@ -70,25 +64,31 @@ fn put(bytes: &mut [u8], offset: usize, value: u32) {
     bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
 }
 
+fn at(block: u32) -> usize {
+    block as usize * BLOCK
+}
+
 fn inode(number: u32) -> usize {
-    TABLE * BLOCK + (number as usize - 1) * 128
+    at(TABLE) + (number as usize - 1) * 128
 }
 
 fn point(bytes: &mut [u8], inode_number: u32, next: u32) {
     put(bytes, inode(inode_number) + 0x14, next);
 }
 
-fn extent_node(bytes: &mut [u8], at: usize, depth: u16, entry: [u32; 3]) {
-    put(bytes, at, 0x0001_f30a);
-    put(bytes, at + 4, 4 | u32::from(depth) << 16);
-    entry.iter().enumerate().for_each(|(n, &word)| put(bytes, at + 12 + n * 4, word));
+fn extent_node(bytes: &mut [u8], start: usize, depth: u16, entry: [u32; 3]) {
+    put(bytes, start, 0x0001_f30a);
+    put(bytes, start + 4, 4 | u32::from(depth) << 16);
+    for (n, &word) in entry.iter().enumerate() {
+        put(bytes, start + 12 + n * 4, word);
+    }
 }
 
 fn image() -> Vec<u8> {
-    let mut bytes = vec![0; BLOCK * BLOCKS];
+    let mut bytes = vec![0; BLOCK * BLOCKS as usize];
     let fields = [
         (0x00, INODES),
-        (0x04, BLOCKS as u32),
+        (0x04, BLOCKS),
         (0x14, 1),
         (0x20, 8192),
         (0x28, INODES),
@@ -101,18 +101,24 @@ fn image() -> Vec<u8> {
         (0xe8, CHAIN[0]),
         (0x280, ORPHAN_FILE),
     ];
-    fields.iter().for_each(|&(offset, value)| put(&mut bytes, 1024 + offset, value));
-    put(&mut bytes, 2 * BLOCK + 8, TABLE as u32);
-    CHAIN.windows(2).for_each(|pair| point(&mut bytes, pair[0], pair[1]));
+    for (offset, value) in fields {
+        put(&mut bytes, 1024 + offset, value);
+    }
+    put(&mut bytes, 2 * BLOCK + 8, TABLE);
+    for pair in CHAIN.windows(2) {
+        point(&mut bytes, pair[0], pair[1]);
+    }
     let file = inode(ORPHAN_FILE);
-    put(&mut bytes, file + 4, 2 * BLOCK as u32);
+    put(&mut bytes, file + 4, 2048);
     put(&mut bytes, file + 0x20, 0x8_0000);
-    extent_node(&mut bytes, file + 0x28, 1, [0, INDEX as u32, 0]);
-    extent_node(&mut bytes, INDEX * BLOCK, 0, [0, 2, LEAVES[0] as u32]);
-    LEAVES.iter().for_each(|leaf| put(&mut bytes, (leaf + 1) * BLOCK - 8, 0x0b10_ca04));
-    put(&mut bytes, LEAVES[0] * BLOCK, IN_FILE[0]);
-    put(&mut bytes, LEAVES[0] * BLOCK + 400, IN_FILE[1]);
-    put(&mut bytes, LEAVES[1] * BLOCK + BLOCK - 12, IN_FILE[2]);
+    extent_node(&mut bytes, file + 0x28, 1, [0, INDEX, 0]);
+    extent_node(&mut bytes, at(INDEX), 0, [0, 2, LEAVES[0]]);
+    for leaf in LEAVES {
+        put(&mut bytes, at(leaf + 1) - 8, 0x0b10_ca04);
+    }
+    put(&mut bytes, at(LEAVES[0]), IN_FILE[0]);
+    put(&mut bytes, at(LEAVES[0]) + 400, IN_FILE[1]);
+    put(&mut bytes, at(LEAVES[1]) + BLOCK - 12, IN_FILE[2]);
     bytes
 }
 
@@ -123,8 +129,8 @@ fn places() -> impl Strategy<Value = usize> {
         2 * BLOCK..2 * BLOCK + 64,
         inode(ORPHAN_FILE)..inode(ORPHAN_FILE) + 128,
         prop::sample::select(CHAIN.to_vec()).prop_map(|number| inode(number) + 0x14),
-        INDEX * BLOCK..INDEX * BLOCK + 40,
-        0..BLOCKS * BLOCK - 4,
+        at(INDEX)..at(INDEX) + 40,
+        0..BLOCKS as usize * BLOCK - 4,
     ]
 }
 
@@ -152,13 +158,13 @@ fn a_chain_that_bites_its_tail_or_leads_nowhere_is_an_error() {
 fn what_is_no_ext4_is_an_error() {
     assert_eq!(Image::new(Vec::new()).list(), Err(Errno::EUCLEAN));
     assert_eq!(Image::new(vec![0; 1 << 16]).list(), Err(Errno::EUCLEAN));
-    assert_eq!(Image::new(image()[..TABLE * BLOCK].to_vec()).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(image()[..at(TABLE)].to_vec()).list(), Err(Errno::EUCLEAN));
 }
 
 /// An inode leaves the chain before any of the reads: those that stay are found all the same.
 #[test]
 fn an_inode_that_leaves_the_chain_hides_no_other() {
-    let leave: [fn(&mut [u8]); 3] = [
+    let leave: [Change; 3] = [
         |bytes| {
             put(bytes, 1024 + 0xe8, CHAIN[1]);
             point(bytes, CHAIN[0], 0);
@@ -183,13 +189,29 @@ fn an_inode_that_leaves_the_chain_hides_no_other() {
     }
 }
 
+/// A new one has become the first, and its pointer to the others is written later.
+#[test]
+fn an_inode_that_enters_the_chain_hides_no_other() {
+    let linked: Change = |bytes| point(bytes, 70, CHAIN[0]);
+    // Later it has been the end of every pass.
+    for read in 1..=18 {
+        let mut bytes = image();
+        put(&mut bytes, 1024 + 0xe8, 70);
+        let image = Image { change: Some((read, linked)), ..Image::new(bytes) };
+        let listed = image.list().unwrap();
+        assert!(CHAIN.iter().all(|inode| listed.contains(inode)), "linked before {read}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_damaged_image_ends_without_panic(changes in prop::collection::vec((places(), values()), 1..8)) {
         let mut bytes = image();
-        changes.into_iter().for_each(|(place, value)| put(&mut bytes, place, value));
+        for (place, value) in changes {
+            put(&mut bytes, place, value);
+        }
         let image = Image::new(bytes);
         let _ = image.list();
         prop_assert!(image.reads.get() < 400_000, "{}", image.reads.get());
