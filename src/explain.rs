@@ -1,5 +1,5 @@
-//! The conductor: mounts, then the views of each filesystem, then who holds what
-//! has no name, then the ledger, then the report.
+//! The conductor: mounts, then who holds what has no name, then the walk of each
+//! filesystem and a second look at the holders, then the ledger, then the report.
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ mod xfs;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use nix::sys::stat::Mode;
 
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
-use crate::sys::stat::{Stat, statx_fd};
+use crate::sys::stat::{Stat, is_stand_in, statx_fd};
 
 /// An inode without a name, as the filesystem itself lists it.
 #[derive(Clone, Debug)]
@@ -118,10 +118,9 @@ fn former(link: OsString, inode: u64, mount: &Mount) -> Option<PathBuf> {
     // Without the suffix it is not a name, but what stands in for an unknown one: "/".
     let link = link.into_vec();
     let path = PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec()));
-    // Files made with O_TMPFILE show as `#` and their inode number (fs/dcache.c, `d_mark_tmpfile`).
-    let never_named = path.file_name()?.as_bytes() == format!("#{inode}").as_bytes();
+    path.file_name()?;
     // Where a mount shows a part of the filesystem only, the path of what is outside of it begins at
     // the filesystem's root (fs/d_path.c, `prepend_path`), and would be taken for another file's.
     let shown = mount.root == Path::new("/") || path.starts_with(&mount.mountpoint);
-    (!never_named && shown).then_some(path)
+    (shown && !is_stand_in(&path, inode)).then_some(path)
 }

@@ -243,7 +243,7 @@ pub struct Holder {
     /// Last modification; none where the clock was far off.
     #[serde(serialize_with = "serialize::optional_time")]
     pub written: Option<SystemTime>,
-    /// Who holds it: at least one.
+    /// Who holds it; none where only the filesystem lists it.
     pub held_by: Vec<HeldBy>,
 }
 

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
@@ -15,7 +15,7 @@ use super::places::Places;
 use super::{DescriptorInfo, Hold, Unseen, Via, proc_maps};
 use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
-use crate::sys::stat::{Links, Stat, statx_at};
+use crate::sys::stat::{Links, Stat, is_stand_in, statx_at};
 
 /// One hold of one inode.
 #[derive(Debug)]
@@ -275,12 +275,7 @@ fn last_name(link: Option<PathBuf>, stat: &Stat) -> Option<PathBuf> {
     let bytes = link?.into_os_string().into_vec();
     let name = bytes.strip_suffix(b" (deleted)").unwrap_or(&bytes);
     let path = PathBuf::from(OsStr::from_bytes(name));
-    (!is_temporary(&path, stat)).then_some(path)
-}
-
-/// Files made with `O_TMPFILE` show as `#` and their inode number (fs/dcache.c, `d_mark_tmpfile`).
-fn is_temporary(path: &Path, stat: &Stat) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes() == format!("#{}", stat.inode).as_bytes())
+    (!is_stand_in(&path, stat.inode)).then_some(path)
 }
 
 /// Whether a task that may not be looked into has nothing to hide: a kernel thread, or a process

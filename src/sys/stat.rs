@@ -4,6 +4,8 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -38,6 +40,12 @@ impl Stat {
     pub fn is_directory(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFDIR
     }
+}
+
+/// Whether the kernel shows `path` for an inode that never had a name: files made with `O_TMPFILE` show
+/// as `#` and their inode number (`fs/dcache.c`, `d_mark_tmpfile`).
+pub fn is_stand_in(path: &Path, inode: u64) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes() == format!("#{inode}").as_bytes())
 }
 
 /// Whether the last component of the name is followed when it is a link.
