@@ -205,6 +205,25 @@ fn three_hundred_that_were_never_written_out_are_listed() {
     }
 }
 
+/// New directories go to another group each, and their files with them.
+#[test]
+fn every_group_of_the_volume_is_looked_into() {
+    for kind in ["mkfs.xfs -q -f", "mkfs.ext4 -q -F -g 8192"] {
+        on(kind, move |filesystem| {
+            let held: Vec<_> = (0..16)
+                .map(|number| {
+                    fs::create_dir(filesystem.path().join(number.to_string())).unwrap();
+                    filesystem.deleted(&format!("{number}/file"), 5000)
+                })
+                .collect();
+            let inodes: HashSet<_> = held.iter().map(|file| file.metadata().unwrap().ino()).collect();
+            let (least, most) = (inodes.iter().min().unwrap(), inodes.iter().max().unwrap());
+            assert!(most - least > 10_000, "{kind}: all in one group");
+            assert_eq!(filesystem.listed().into_keys().collect::<HashSet<_>>(), inodes, "{kind}");
+        });
+    }
+}
+
 #[test]
 fn files_that_come_and_go_meanwhile_hide_none() {
     for kind in KINDS {

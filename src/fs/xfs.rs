@@ -2,7 +2,10 @@
 //! the disk (the unlinked lists of the allocation groups) lags behind: XFS keeps its metadata in a
 //! cache of its own.
 
+use std::num::NonZero;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use nix::errno::Errno;
 
@@ -13,14 +16,34 @@ use crate::sys::handle::Handle;
 /// the generation.
 const INODE_AND_GENERATION: libc::c_int = 0x81;
 
-/// Handles of all inodes without a name.
+/// Handles of all inodes without a name. The allocation groups are read side by side: each has its
+/// own locks, so one does not wait for another.
 pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
+    let next = AtomicU32::new(0);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let read = || groups(root, &next);
+        // Those that cannot be started are not missed: the others take their groups.
+        let others: Vec<_> = (1..threads)
+            .filter_map(|_| thread::Builder::new().name("bulkstat".into()).spawn_scoped(scope, read).ok())
+            .collect();
+        let mut handles = read()?;
+        for other in others {
+            handles.extend(other.join().unwrap_or(Err(Errno::EIO))?);
+        }
+        Ok(handles)
+    })
+}
+
+/// Reads groups until there is no `next` one.
+fn groups(root: BorrowedFd<'_>, next: &AtomicU32) -> Result<Vec<Handle>, Errno> {
     let mut handles = Vec::new();
-    bulkstat::inodes(root, |inode| {
+    let mut each = |inode: bulkstat::Inode| {
         if inode.links == 0 {
             let [first, second] = super::words(inode.number);
             handles.push(Handle::new(INODE_AND_GENERATION, &[first, second, inode.generation]));
         }
-    })?;
+    };
+    while bulkstat::inodes(root, next.fetch_add(1, Ordering::Relaxed), &mut each)? {}
     Ok(handles)
 }

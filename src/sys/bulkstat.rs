@@ -1,5 +1,5 @@
-//! `XFS_IOC_BULKSTAT`: all inodes of an XFS filesystem, in the order of their numbers:
-//! `ioctl_xfs_bulkstat(2)`, Linux 5.4.
+//! `XFS_IOC_BULKSTAT`: all inodes of an XFS filesystem, allocation group by allocation group, in the
+//! order of their numbers: `ioctl_xfs_bulkstat(2)`, Linux 5.4.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -8,6 +8,8 @@ use nix::errno::Errno;
 /// How many inodes the kernel is asked for at once: 12 KiB, which fit on any stack. The kernel takes
 /// them chunk by chunk, of 64 inodes each.
 const BATCH: usize = 64;
+/// Only inodes of the allocation group in `agno`.
+const XFS_BULK_IREQ_AGNO: u32 = 1;
 const XFS_IOC_BULKSTAT: libc::Ioctl = libc::_IOR::<Header>('X' as u32, 127);
 
 /// Mirrors `struct xfs_bulk_ireq` (`fs/xfs/libxfs/xfs_fs.h`).
@@ -53,23 +55,30 @@ pub struct Inode {
     pub links: u32,
 }
 
-/// Calls `each` for every inode of the filesystem that `fd` is on. Needs `CAP_SYS_ADMIN`.
-pub fn inodes(fd: BorrowedFd<'_>, mut each: impl FnMut(Inode)) -> Result<(), Errno> {
+/// Calls `each` for every inode of allocation group `group` of the filesystem that `fd` is on. Returns
+/// whether there is such a group; the first one's number is 0. Needs `CAP_SYS_ADMIN`.
+pub fn inodes(fd: BorrowedFd<'_>, group: u32, mut each: impl FnMut(Inode)) -> Result<bool, Errno> {
     let mut request = Request { header: Header::default(), inodes: [Raw::default(); BATCH] };
+    request.header.flags = XFS_BULK_IREQ_AGNO;
+    request.header.agno = group;
     loop {
         request.header.icount = u32::try_from(BATCH).unwrap_or(u32::MAX);
         let at = request.header.ino;
         let address = &raw mut request;
         // SAFETY: the header says for how many inodes there is room behind it.
         let result = unsafe { libc::ioctl(fd.as_raw_fd(), XFS_IOC_BULKSTAT, address) };
-        Errno::result(result)?;
+        match Errno::result(result) {
+            // Beyond the last group (fs/xfs/xfs_ioctl.c, `xfs_bulk_ireq_setup`). Every filesystem has a first.
+            Err(Errno::EINVAL) if at == 0 && group > 0 => return Ok(false),
+            result => result?,
+        };
         let count = usize::try_from(request.header.ocount).unwrap_or(BATCH).min(BATCH);
         for raw in &request.inodes[..count] {
             each(Inode { number: raw.ino, generation: raw.gen_, links: raw.nlink });
         }
         // The kernel leaves in `ino` where to go on.
         if count == 0 || request.header.ino <= at {
-            return Ok(());
+            return Ok(true);
         }
     }
 }
