@@ -5,6 +5,7 @@ mod args;
 mod exit;
 mod output;
 mod progress;
+mod root;
 mod terminal;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
 use output::Output;
 use progress::Progress;
+use root::Root;
 
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
@@ -41,10 +43,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     if let Err(error) = exit::cancel_on_interrupt(&monitor) {
         return fail(&format!("SIGINT: {}", describe(&error)));
     }
+    let root = match common.root.as_deref().map(Root::enter).transpose() {
+        Ok(root) => root,
+        Err(message) => return fail(&message),
+    };
     let rendered = match &command {
         Command::Explain(explain) => run_explain(explain, &output, &monitor),
         Command::Deleted(deleted) => run_deleted(deleted, &output, &monitor),
     };
+    // The report goes to a file outside of it.
+    drop(root);
     let (bytes, exit) = match rendered {
         Ok(rendered) => rendered,
         Err(error) => return fail(&error.to_string()),

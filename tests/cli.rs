@@ -11,12 +11,16 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
+use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
-use support::filesystem::Filesystem;
+use support::filesystem::{Filesystem, mount_tmpfs};
 use support::fuse::Fuse;
-use support::report::{list, only, row};
+use support::holder::Holder;
+use support::report::{holder_of, list, only, row};
 use support::whyfull::{Run, whyfull};
+use support::world::World;
 use support::{MIB, temp_dir, tree};
 
 /// One line on standard error, nothing on standard output, status 2.
@@ -302,4 +306,43 @@ fn an_interrupt_leaves_no_half_written_file() {
     support::report::check(&report);
     assert_eq!(report["complete"], false);
     assert_eq!(dir.path().read_dir().unwrap().count(), 1);
+}
+
+/// As in a container in which the machine's own root directory is mounted.
+#[test]
+fn another_root_directory_tells_what_it_tells_inside() {
+    require_root!();
+    let world = World::new();
+    let fs = world.directory("data");
+    mount_tmpfs(&fs, 8 * MIB, MsFlags::empty());
+    let held = Holder::start("fd", &fs.join("file"));
+    let elsewhere = temp_dir();
+    let from_outside = |args: &[&str]| {
+        let run = whyfull().args(args).arg("--root").arg(world.path("")).arg("--json").arg("-oreport");
+        let status = run.command().current_dir(elsewhere.path()).status().unwrap();
+        assert!(matches!(status.code(), Some(0 | 1)));
+        let text = fs::read(elsewhere.path().join("report")).expect("the report goes where the caller is");
+        serde_json::from_slice::<Value>(&text).unwrap()
+    };
+    let (outside, inside) = (from_outside(&["/data"]), world.whyfull().arg("/data").report());
+    assert_eq!(only(&outside)["mountpoint"], "/data");
+    assert_eq!(holder_of(only(&outside), held.inode()), holder_of(only(&inside), held.inode()));
+    assert_eq!(only(&outside)["ledger"], only(&inside)["ledger"]);
+    let all = from_outside(&["deleted"]);
+    let mountpoints: Vec<_> = list(&all["filesystems"]).iter().map(|on| &on["mountpoint"]).collect();
+    assert_eq!(mountpoints, ["/", "/data"]);
+}
+
+#[test]
+fn a_root_directory_that_is_none() {
+    require_root!();
+    let dir = temp_dir();
+    let run = whyfull().arg("--root").arg(dir.path()).run();
+    refused(&run);
+    assert!(run.errors().contains("no proc filesystem"), "{run:?}");
+    let run = whyfull().arg("--root").arg(dir.path().join("missing")).run();
+    refused(&run);
+    let run = whyfull().arg("--root").arg("/").by_nobody().run();
+    refused(&run);
+    assert!(run.errors().contains("CAP_SYS_CHROOT"), "{run:?}");
 }

@@ -111,6 +111,10 @@ pub(super) struct Common {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
+    /// In a container: where the machine's own root directory is mounted; paths begin there
+    #[arg(long, value_name = "DIR")]
+    pub(super) root: Option<PathBuf>,
+
     /// What to print
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
