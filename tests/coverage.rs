@@ -1,0 +1,169 @@
+//! The table of docs/coverage.md: every way to hold a file that has no name, and
+//! who sees it. `WHYFULL_UPDATE=1 cargo test --test coverage` fills it anew, with
+//! whatever lsof and lsfd are installed; otherwise whyfull's own column is checked.
+
+// Helpers of tests: a failure in one is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use support::MIB;
+use support::filesystem::Filesystem;
+use support::holder::Holder;
+use support::report::{list, number};
+use support::whyfull::whyfull;
+
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coverage.md");
+
+/// A situation of tests/holder, and what it is in words.
+type Case = (&'static str, &'static str);
+
+const HELD: &[Case] = &[
+    ("fd", "open descriptor"),
+    ("many-fds", "several descriptors of one file"),
+    ("fork-shared", "descriptor shared by two processes"),
+    ("o-path", "descriptor opened with `O_PATH`"),
+    ("tmpfile", "file that never had a name (`O_TMPFILE`)"),
+    ("renamed-over", "file that another was renamed over"),
+    ("sparse", "sparse file"),
+    ("prealloc", "space allocated beyond the end of a file"),
+    ("hostile-name", "name with line breaks and terminal sequences"),
+    ("thread-table", "descriptor of a thread with its own table"),
+    ("zombie-leader", "descriptor of a process whose first thread has ended"),
+    ("map", "mapping, its descriptor closed"),
+    ("zombie-leader-map", "mapping of a process whose first thread has ended"),
+    ("exe", "running program"),
+    ("cwd", "working directory"),
+    ("thread-cwd", "working directory of a thread"),
+    ("root", "root directory"),
+];
+
+const NOT_HELD: &[Case] = &[
+    ("live-deleted-name", "living file whose name ends in \" (deleted)\""),
+    ("hardlink-left", "file that has another name left"),
+    ("memfd", "memfd"),
+    ("sysv-shm", "System V shared memory"),
+];
+
+/// How a tool is asked, and where it prints device and inode.
+struct Peer {
+    name: &'static str,
+    command: &'static [&'static str],
+    inodes: fn(&str) -> BTreeSet<(String, u64)>,
+}
+
+const PEERS: [Peer; 3] = [
+    Peer { name: "lsof +L1", command: &["lsof", "-nP", "+L1", "-FDi"], inodes: of_lsof },
+    Peer { name: "lsof -K +L1", command: &["lsof", "-nP", "-K", "+L1", "-FDi"], inodes: of_lsof },
+    Peer {
+        name: "lsfd -Q DELETED",
+        command: &["lsfd", "-Q", "DELETED", "--noheadings", "--raw", "-o", "MAJ:MIN,INODE"],
+        inodes: of_lsfd,
+    },
+];
+
+/// `D0x701` and then `i12`, a line each: lsof(8), "OUTPUT FOR OTHER PROGRAMS".
+fn of_lsof(text: &str) -> BTreeSet<(String, u64)> {
+    let mut device = String::new();
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(number) = line.strip_prefix("D0x").and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
+            device = format!("{}:{}", nix::libc::major(number), nix::libc::minor(number));
+        } else if let Some(inode) = line.strip_prefix('i').and_then(|inode| inode.parse().ok()) {
+            found.insert((device.clone(), inode));
+        }
+    }
+    found
+}
+
+fn of_lsfd(text: &str) -> BTreeSet<(String, u64)> {
+    let row = |line: &str| {
+        let (device, inode) = line.split_once(' ')?;
+        Some((device.to_owned(), inode.parse().ok()?))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// A filesystem with one file held as `situation` says.
+struct Held {
+    // In this order: what holds goes before what it is held in.
+    holder: Holder,
+    fs: Filesystem,
+}
+
+impl Held {
+    fn new(situation: &str) -> Self {
+        let fs = Filesystem::ext4(64 * MIB);
+        let path = match situation {
+            "tmpfile" | "hostile-name" => fs.path().to_owned(),
+            _ => fs.path().join(situation),
+        };
+        Self { holder: Holder::start(situation, &path), fs }
+    }
+
+    fn is_seen_by(&self, peer: &Peer) -> bool {
+        let output = Command::new(peer.command[0]).args(&peer.command[1..]).output().unwrap();
+        let seen = (peer.inodes)(&String::from_utf8_lossy(&output.stdout));
+        seen.contains(&(self.holder.device().to_owned(), self.holder.inode()))
+    }
+
+    /// What whyfull says of it: the bytes, and by whom it is held.
+    fn as_whyfull_sees_it(&self) -> &'static str {
+        let run = whyfull().arg("deleted").arg("--json").arg(self.fs.path()).run();
+        let report: Value = serde_json::from_str(run.text()).unwrap();
+        let found = list(&report["holders"]).iter().find(|entry| entry["inode"] == self.holder.inode());
+        match found {
+            None => "no",
+            Some(entry) if number(&entry["bytes"]) != i128::from(self.holder.bytes()) => "wrong bytes",
+            Some(entry) if list(&entry["held_by"]).is_empty() => "yes, without holder",
+            Some(_) => "yes",
+        }
+    }
+}
+
+fn table(cases: &[Case], peers: &[Peer]) -> String {
+    let mut table = "| case |".to_owned();
+    let names = peers.iter().map(|peer| peer.name).chain(["whyfull deleted"]);
+    names.for_each(|name| write!(table, " {name} |").unwrap());
+    table += "\n|---|";
+    table += &"---|".repeat(peers.len() + 1);
+    for (situation, words) in cases {
+        let held = Held::new(situation);
+        write!(table, "\n| {words} |").unwrap();
+        for peer in peers {
+            write!(table, " {} |", if held.is_seen_by(peer) { "yes" } else { "no" }).unwrap();
+        }
+        write!(table, " {} |", held.as_whyfull_sees_it()).unwrap();
+    }
+    table + "\n"
+}
+
+/// The first and the last column of all tables in `text`.
+fn own_column(text: &str) -> Vec<(String, String)> {
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        line.starts_with('|').then(|| (cells[0].to_owned(), cells[cells.len() - 1].to_owned()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_table_is_true() {
+    require_root!();
+    if std::env::var_os("WHYFULL_UPDATE").is_some() {
+        let text = fs::read_to_string(TABLE).unwrap();
+        // Only the tables are replaced: each stands between two marks.
+        let mut parts: Vec<String> = text.split("<!-- table -->\n").map(str::to_owned).collect();
+        (parts[1], parts[3]) = (table(HELD, &PEERS), table(NOT_HELD, &PEERS));
+        fs::write(TABLE, parts.join("<!-- table -->\n")).unwrap();
+    }
+    let now = [table(HELD, &[]), table(NOT_HELD, &[])].concat();
+    assert_eq!(own_column(&now), own_column(&fs::read_to_string(TABLE).unwrap()));
+}
