@@ -31,16 +31,20 @@ pub(crate) enum Tree {
     Deep,
     /// All files in a single directory.
     Flat,
+    /// The three side by side.
+    Mixed,
 }
 
 impl Tree {
-    pub(crate) const ALL: [Self; 3] = [Self::Wide, Self::Deep, Self::Flat];
+    pub(crate) const ALL: [Self; 4] = [Self::Wide, Self::Deep, Self::Flat, Self::Mixed];
+    const PARTS: [Self; 3] = [Self::Wide, Self::Deep, Self::Flat];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wide => "wide",
             Self::Deep => "deep",
             Self::Flat => "flat",
+            Self::Mixed => "mixed",
         }
     }
 
@@ -50,6 +54,7 @@ impl Tree {
             Self::Wide => 1_060_000,
             Self::Deep => 240_000,
             Self::Flat => 300_000,
+            Self::Mixed => Self::PARTS.into_iter().map(Self::usual_entries).sum(),
         }
     }
 
@@ -58,7 +63,7 @@ impl Tree {
         match self {
             Self::Wide => entries * 50 / 1060,
             Self::Deep => entries / 6,
-            Self::Flat => 1,
+            Self::Flat | Self::Mixed => 1,
         }
         .max(1)
     }
@@ -71,12 +76,16 @@ impl Tree {
             Self::Deep if parent == 0 => (1..directories).step_by(usize_of(DEPTH)).collect(),
             Self::Deep if parent.is_multiple_of(DEPTH) => Vec::new(),
             Self::Deep => below(parent + 1..parent + 2).collect(),
-            Self::Flat => Vec::new(),
+            Self::Flat | Self::Mixed => Vec::new(),
         }
     }
 
     /// Makes the tree with `entries` entries below `root`.
     pub(crate) fn generate(self, root: &Path, entries: u64) -> io::Result<()> {
+        if self == Self::Mixed {
+            let share = |part: Self| entries * part.usual_entries() / self.usual_entries();
+            return Self::PARTS.into_iter().try_for_each(|part| part.generate(root, share(part)));
+        }
         let directories = self.directories(entries);
         let mut generator = Generator {
             tree: self,
