@@ -40,7 +40,7 @@ pub struct Unlinked {
 pub enum Listing {
     /// All of them, each once.
     Complete(Vec<Unlinked>),
-    /// No such list is kept here: ext2, no journal, tmpfs, unknown filesystems.
+    /// No such list is kept here: tmpfs, unknown filesystems.
     NotKept,
 }
 
@@ -49,7 +49,7 @@ pub enum Listing {
 /// claims to be (`EUCLEAN`).
 pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
     let (handles, root) = match mount.fstype.as_str() {
-        "ext3" | "ext4" => (ext4::handles(mount)?, reopen(root)?),
+        "ext2" | "ext3" | "ext4" => (ext4::handles(mount)?, reopen(root)?),
         "xfs" => {
             let root = reopen(root)?;
             (Some(xfs::handles(root.as_fd())?), root)

@@ -1,10 +1,14 @@
-//! ext4 and ext3 with a journal: the superblock's chain of orphans and the orphan file, read from
-//! the block device while it is mounted (Documentation/filesystems/ext4/orphan.rst).
+//! ext2, ext3 and ext4, read from the block device while they are mounted. With a journal there are
+//! the superblock's chain of orphans and the orphan file (Documentation/filesystems/ext4/orphan.rst),
+//! without one there are the inode tables.
 //!
 //! The page cache of the block device is the very memory in which ext4 keeps its metadata, so what
 //! is read is live, without any sync, as long as it is read buffered.
 
+mod groups;
+mod inodes;
 mod layout;
+mod nameless;
 mod orphans;
 #[cfg(test)]
 mod tests;
@@ -30,21 +34,31 @@ const INODE_AND_GENERATION: libc::c_int = 1;
 /// Longer than the kernel takes from one write to the next, also when it is interrupted there.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Handles of all orphans; `None` where the filesystem keeps no list of them. Some orphans still have
-/// a name: files that are being truncated.
+/// Handles of all inodes without a name; `None` where their tables are not up to date. Some of those
+/// noted as orphans still have one: files that are being truncated.
 pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
-    let device = open_device(mount)?;
-    let volume = Volume::open(&device)?;
-    if !volume.has_journal() {
-        // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
+    if mount.fstype == "ext2" && !is_served_by_ext4(mount.dev) {
         return Ok(None);
     }
-    let inodes = orphans::list(&volume, PAUSE)?;
-    let handle = |inode| {
-        let generation = volume.generation(inode)?;
-        Ok(Handle::new(INODE_AND_GENERATION, &[inode, generation]))
-    };
-    inodes.into_iter().map(handle).collect::<Result<_, Errno>>().map(Some)
+    let device = open_device(mount)?;
+    let volume = Volume::open(&device)?;
+    let handle = |inode, generation| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
+    if !volume.is_journalled() {
+        // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
+        let found = nameless::list(&volume)?.into_iter();
+        return Ok(Some(found.map(|found| handle(found.inode, found.generation)).collect()));
+    }
+    let orphans = orphans::list(&volume, PAUSE)?.into_iter();
+    orphans.map(|inode| Ok(handle(inode, volume.generation(inode)?))).collect::<Result<_, Errno>>().map(Some)
+}
+
+/// Whether ext4 serves a filesystem that is mounted as ext2, as it does in most kernels
+/// (`CONFIG_EXT4_USE_FOR_EXT2`). It writes every change of an inode to its table's page at once
+/// (`ext4_mark_inode_dirty`); the older driver does so only when it writes to the disk (`ext2_write_inode`).
+fn is_served_by_ext4(dev: Dev) -> bool {
+    let name = std::fs::read_link(format!("/sys/dev/block/{dev}"));
+    let name = name.ok().and_then(|link| link.file_name().map(ToOwned::to_owned));
+    name.is_some_and(|name| Path::new("/sys/fs/ext4").join(name).exists())
 }
 
 /// The mount's block device under its own name, or, where that leads elsewhere (`/dev/root`, another

@@ -26,6 +26,7 @@ mod superblock {
     pub(super) const INODES_PER_GROUP: usize = 0x28;
     pub(super) const MAGIC: usize = 0x38;
     pub(super) const REVISION: usize = 0x4c;
+    pub(super) const FIRST_INODE: usize = 0x54;
     pub(super) const INODE_SIZE: usize = 0x58;
     pub(super) const COMPAT: usize = 0x5c;
     pub(super) const INCOMPAT: usize = 0x60;
@@ -43,24 +44,61 @@ mod feature {
     pub(super) const COMPAT_HAS_JOURNAL: u32 = 0x4;
     pub(super) const COMPAT_SPARSE_SUPER2: u32 = 0x200;
     pub(super) const COMPAT_ORPHAN_FILE: u32 = 0x1000;
+    pub(super) const INCOMPAT_FILETYPE: u32 = 0x2;
+    /// The journal is in use, and would have to be replayed.
+    pub(super) const INCOMPAT_RECOVER: u32 = 0x4;
     pub(super) const INCOMPAT_META_BG: u32 = 0x10;
+    pub(super) const INCOMPAT_EXTENTS: u32 = 0x40;
     pub(super) const INCOMPAT_64BIT: u32 = 0x80;
+    pub(super) const INCOMPAT_MMP: u32 = 0x100;
+    pub(super) const INCOMPAT_FLEX_BG: u32 = 0x200;
+    pub(super) const INCOMPAT_EA_INODE: u32 = 0x400;
+    pub(super) const INCOMPAT_CSUM_SEED: u32 = 0x2000;
+    pub(super) const INCOMPAT_LARGEDIR: u32 = 0x4000;
+    pub(super) const INCOMPAT_INLINE_DATA: u32 = 0x8000;
+    pub(super) const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
+    pub(super) const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
+    /// With any other, inodes and directories may be made in a way that is not known here.
+    pub(super) const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
+        | INCOMPAT_RECOVER
+        | INCOMPAT_META_BG
+        | INCOMPAT_EXTENTS
+        | INCOMPAT_64BIT
+        | INCOMPAT_MMP
+        | INCOMPAT_FLEX_BG
+        | INCOMPAT_EA_INODE
+        | INCOMPAT_CSUM_SEED
+        | INCOMPAT_LARGEDIR
+        | INCOMPAT_INLINE_DATA
+        | INCOMPAT_ENCRYPT
+        | INCOMPAT_CASEFOLD;
     pub(super) const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
+    pub(super) const RO_COMPAT_GROUP_CHECKSUMS: u32 = 0x10;
+    pub(super) const RO_COMPAT_METADATA_CHECKSUMS: u32 = 0x400;
 }
 
 /// `struct ext4_group_desc`.
-mod descriptor {
-    pub(super) const SMALL: u16 = 32;
-    pub(super) const LARGE: u16 = 64;
-    pub(super) const INODE_TABLE_LO: usize = 0x08;
-    pub(super) const INODE_TABLE_HI: usize = 0x28;
+pub(super) mod descriptor {
+    pub(in super::super) const SMALL: u16 = 32;
+    pub(in super::super) const LARGE: u16 = 64;
+    pub(in super::super) const INODE_BITMAP_LO: usize = 0x04;
+    pub(in super::super) const INODE_TABLE_LO: usize = 0x08;
+    pub(in super::super) const FLAGS: usize = 0x12;
+    pub(in super::super) const UNUSED_INODES_LO: usize = 0x1c;
+    pub(in super::super) const INODE_BITMAP_HI: usize = 0x24;
+    pub(in super::super) const INODE_TABLE_HI: usize = 0x28;
+    pub(in super::super) const UNUSED_INODES_HI: usize = 0x32;
+    /// In `bg_flags`: neither bitmap nor table has been written.
+    pub(in super::super) const INODES_UNINITIALIZED: u16 = 0x1;
 }
 
 /// `struct ext4_inode`.
 pub(super) mod inode {
     /// Also the next orphan's number, while the inode is one.
     pub(in super::super) const DELETION_TIME: u64 = 0x14;
-    pub(in super::super) const GENERATION: u64 = 0x64;
+    pub(in super::super) const GENERATION: usize = 0x64;
+    pub(in super::super) const MODE: usize = 0x00;
+    pub(in super::super) const LINKS: usize = 0x1a;
     pub(in super::super) const SIZE_LO: usize = 0x04;
     pub(in super::super) const FLAGS: usize = 0x20;
     pub(in super::super) const BLOCKS: std::ops::Range<usize> = 0x28..0x64;
@@ -69,6 +107,8 @@ pub(super) mod inode {
     pub(in super::super) const SMALLEST: u16 = 128;
 }
 
+/// The first ordinary inode in the first revision: `EXT4_GOOD_OLD_FIRST_INO`.
+const FIRST_INODE: u32 = 11;
 /// The largest is 64 KiB: `EXT4_MAX_BLOCK_LOG_SIZE`.
 const LARGEST_LOG_BLOCK_SIZE: u32 = 6;
 
@@ -77,17 +117,27 @@ pub(super) struct Volume<'a, R: ?Sized> {
     device: &'a R,
     pub(super) block_size: u64,
     pub(super) inodes: u32,
+    pub(super) inodes_per_group: u32,
+    pub(super) inode_size: u16,
+    pub(super) descriptor_size: u16,
+    /// Below it are the filesystem's own inodes, and the root's.
+    pub(super) first_inode: u32,
     blocks: u64,
     first_data_block: u64,
     blocks_per_group: u64,
-    inodes_per_group: u32,
-    inode_size: u16,
-    descriptor_size: u16,
     first_meta_group: Option<u64>,
     backups: Backups,
-    has_journal: bool,
+    features: Features,
     /// The inode of the orphan file.
     pub(super) orphan_file: Option<u32>,
+}
+
+/// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat` as they were read.
+#[derive(Clone, Copy)]
+struct Features {
+    compat: u32,
+    incompat: u32,
+    ro_compat: u32,
 }
 
 /// Which groups begin with a copy of the superblock.
@@ -105,18 +155,22 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
         device.read_at(superblock::START, &mut raw)?;
         let short = |offset| u16_at(&raw, offset);
         let word = |offset| u32_at(&raw, offset);
-        let (compat, incompat) = (word(superblock::COMPAT)?, word(superblock::INCOMPAT)?);
+        let features = Features {
+            compat: word(superblock::COMPAT)?,
+            incompat: word(superblock::INCOMPAT)?,
+            ro_compat: word(superblock::RO_COMPAT)?,
+        };
         let log_block_size = word(superblock::LOG_BLOCK_SIZE)?;
         if short(superblock::MAGIC)? != superblock::MAGIC_VALUE || log_block_size > LARGEST_LOG_BLOCK_SIZE {
             return Err(CORRUPT);
         }
-        let is_64bit = incompat & feature::INCOMPAT_64BIT != 0;
+        let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
         let high = if is_64bit { word(superblock::BLOCKS_COUNT_HI)? } else { 0 };
         let has = |features: u32, feature: u32| features & feature != 0;
-        let backups = if has(compat, feature::COMPAT_SPARSE_SUPER2) {
+        let backups = if has(features.compat, feature::COMPAT_SPARSE_SUPER2) {
             let groups = [superblock::BACKUP_GROUPS, superblock::BACKUP_GROUPS + 4];
             Backups::Two([word(groups[0])?.into(), word(groups[1])?.into()])
-        } else if has(word(superblock::RO_COMPAT)?, feature::RO_COMPAT_SPARSE_SUPER) {
+        } else if has(features.ro_compat, feature::RO_COMPAT_SPARSE_SUPER) {
             Backups::Sparse
         } else {
             Backups::Everywhere
@@ -126,17 +180,19 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
             device,
             block_size: 1024 << log_block_size,
             inodes: word(superblock::INODES_COUNT)?,
-            blocks: wide(word(superblock::BLOCKS_COUNT_LO)?, high),
-            first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
-            blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
             inodes_per_group: word(superblock::INODES_PER_GROUP)?,
             inode_size: if first_revision { inode::SMALLEST } else { short(superblock::INODE_SIZE)? },
             descriptor_size: if is_64bit { short(superblock::DESCRIPTOR_SIZE)? } else { descriptor::SMALL },
-            first_meta_group: has(incompat, feature::INCOMPAT_META_BG)
+            first_inode: if first_revision { FIRST_INODE } else { word(superblock::FIRST_INODE)? },
+            blocks: wide(word(superblock::BLOCKS_COUNT_LO)?, high),
+            first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
+            blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
+            first_meta_group: has(features.incompat, feature::INCOMPAT_META_BG)
                 .then_some(word(superblock::FIRST_META_GROUP)?.into()),
             backups,
-            has_journal: has(compat, feature::COMPAT_HAS_JOURNAL),
-            orphan_file: has(compat, feature::COMPAT_ORPHAN_FILE).then_some(word(superblock::ORPHAN_FILE)?),
+            orphan_file: has(features.compat, feature::COMPAT_ORPHAN_FILE)
+                .then_some(word(superblock::ORPHAN_FILE)?),
+            features,
         };
         volume.makes_sense(is_64bit).then_some(volume).ok_or(CORRUPT)
     }
@@ -155,8 +211,22 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
             && self.block_size >= self.descriptor_size.into()
     }
 
-    pub(super) fn has_journal(&self) -> bool {
-        self.has_journal
+    /// Whether a journal is in use right now, which it is not where it was not loaded (`noload`), nor
+    /// while nothing can be written.
+    pub(super) fn is_journalled(&self) -> bool {
+        self.features.compat & feature::COMPAT_HAS_JOURNAL != 0
+            && self.features.incompat & feature::INCOMPAT_RECOVER != 0
+    }
+
+    /// Whether groups say how much of their inode tables has been used: `ext4_has_group_desc_csum`.
+    pub(super) fn has_group_checksums(&self) -> bool {
+        let either = feature::RO_COMPAT_GROUP_CHECKSUMS | feature::RO_COMPAT_METADATA_CHECKSUMS;
+        self.features.ro_compat & either != 0
+    }
+
+    /// Whether its inodes and directories are made as is known here.
+    pub(super) fn is_known(&self) -> bool {
+        self.features.incompat & !feature::INCOMPAT_KNOWN == 0
     }
 
     /// The first inode of the chain of orphans, 0 for none; read anew, because it changes.
@@ -171,7 +241,7 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
 
     /// Tells the inode from others that have had or will have the same number.
     pub(super) fn generation(&self, inode: u32) -> Result<u32, Errno> {
-        self.word_on_device(self.inode_offset(inode)? + inode::GENERATION)
+        self.word_on_device(self.inode_offset(inode)? + inode::GENERATION as u64)
     }
 
     /// The fields that every inode has.
@@ -190,6 +260,12 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
         let mut raw = vec![0; usize::try_from(self.block_size).map_err(|_| CORRUPT)?];
         self.device.read_at(offset, &mut raw)?;
         Ok(raw)
+    }
+
+    /// Fills `buffer` from `offset` behind the beginning of a block.
+    pub(super) fn read(&self, block: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        let start = self.block_offset(block)?.checked_add(offset).ok_or(CORRUPT)?;
+        self.device.read_at(start, buffer)
     }
 
     fn word_on_device(&self, offset: u64) -> Result<u32, Errno> {
@@ -221,16 +297,33 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
         Ok(self.block_offset(block)? + offset % self.block_size)
     }
 
-    /// Where a group's descriptor lies: `descriptor_loc` in fs/ext4/super.c.
+    /// How many groups there are. The kernel makes sure that there are as many inodes as they have
+    /// room for, and that a group's bitmap fits a block (`ext4_check_geometry`, fs/ext4/super.c).
+    pub(super) fn group_count(&self) -> Result<u32, Errno> {
+        let count = self.inodes / self.inodes_per_group;
+        let blocks = self.blocks.saturating_sub(self.first_data_block);
+        let fits = self.inodes.is_multiple_of(self.inodes_per_group)
+            && u64::from(self.inodes_per_group) <= self.block_size * 8
+            && u64::from(count) == blocks.div_ceil(self.blocks_per_group);
+        fits.then_some(count).ok_or(CORRUPT)
+    }
+
+    /// Where a group's descriptor lies.
     fn descriptor_offset(&self, group: u64) -> Result<u64, Errno> {
         let size = u64::from(self.descriptor_size);
         let per_block = self.block_size / size;
+        Ok(self.block_offset(self.descriptor_block(group)?)? + group % per_block * size)
+    }
+
+    /// The block in which a group's descriptor lies: `descriptor_loc` in fs/ext4/super.c.
+    pub(super) fn descriptor_block(&self, group: u64) -> Result<u64, Errno> {
+        let per_block = self.block_size / u64::from(self.descriptor_size);
         let number = group / per_block;
         let block = match self.first_meta_group {
             Some(first) if number >= first => self.meta_descriptor_block(number * per_block),
             _ => Some(superblock::START / self.block_size + 1 + number),
         };
-        Ok(self.block_offset(block.ok_or(CORRUPT)?)? + group % per_block * size)
+        block.ok_or(CORRUPT)
     }
 
     /// With `meta_bg` descriptors lie in the first of the groups that they describe, behind the

@@ -8,11 +8,13 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 
 use super::layout::{ReadAt, Volume};
+use super::nameless::{self, Nameless};
 use super::orphans::list;
 
 const BLOCK: usize = 1024;
 const BLOCKS: u32 = 64;
 const INODES: u32 = 128;
+const BITMAP: u32 = 4;
 const TABLE: u32 = 5;
 const ORPHAN_FILE: u32 = 12;
 /// An index block and two blocks of the orphan file.
@@ -21,6 +23,8 @@ const LEAVES: [u32; 2] = [41, 42];
 /// In the chain, and in the orphan file.
 const CHAIN: [u32; 4] = [20, 33, 21, 99];
 const IN_FILE: [u32; 3] = [50, 51, 128];
+/// In use and without a name.
+const NAMELESS: [u32; 3] = [11, 60, 128];
 
 type Change = fn(&mut [u8]);
 
@@ -41,6 +45,12 @@ impl Image {
         let listed = list(&volume, Duration::ZERO)?;
         listed.iter().try_for_each(|&inode| volume.generation(inode).map(drop))?;
         Ok(listed)
+    }
+}
+
+impl Image {
+    fn nameless(&self) -> Result<Vec<Nameless>, Errno> {
+        nameless::list(&Volume::open(self)?)
     }
 }
 
@@ -76,6 +86,19 @@ fn point(bytes: &mut [u8], inode_number: u32, next: u32) {
     put(bytes, inode(inode_number) + 0x14, next);
 }
 
+fn describe(bytes: &mut [u8], number: u32, mode: u16, links: u16, generation: u32) {
+    let start = inode(number);
+    bytes[start..start + 2].copy_from_slice(&mode.to_le_bytes());
+    bytes[start + 0x1a..start + 0x1c].copy_from_slice(&links.to_le_bytes());
+    put(bytes, start + 0x64, generation);
+}
+
+/// Marks an inode as used.
+fn mark(bytes: &mut [u8], number: u32) {
+    let index = number as usize - 1;
+    bytes[at(BITMAP) + index / 8] |= 1 << (index % 8);
+}
+
 fn extent_node(bytes: &mut [u8], start: usize, depth: u16, entry: [u32; 3]) {
     put(bytes, start, 0x0001_f30a);
     put(bytes, start + 4, 4 | u32::from(depth) << 16);
@@ -94,6 +117,7 @@ fn image() -> Vec<u8> {
         (0x28, INODES),
         (0x38, 0xef53),
         (0x4c, 1),
+        (0x54, 11),
         (0x58, 128),
         (0x5c, 0x1004),
         (0x60, 0x40),
@@ -104,6 +128,7 @@ fn image() -> Vec<u8> {
     for (offset, value) in fields {
         put(&mut bytes, 1024 + offset, value);
     }
+    put(&mut bytes, 2 * BLOCK + 4, BITMAP);
     put(&mut bytes, 2 * BLOCK + 8, TABLE);
     for pair in CHAIN.windows(2) {
         point(&mut bytes, pair[0], pair[1]);
@@ -115,6 +140,17 @@ fn image() -> Vec<u8> {
     extent_node(&mut bytes, at(INDEX), 0, [0, 2, LEAVES[0]]);
     for leaf in LEAVES {
         put(&mut bytes, at(leaf + 1) - 8, 0x0b10_ca04);
+    }
+    for number in NAMELESS {
+        describe(&mut bytes, number, 0o100_644, 0, number * 1000);
+        mark(&mut bytes, number);
+    }
+    // With a name; freed; its own; never written.
+    describe(&mut bytes, 61, 0o100_644, 1, 0);
+    describe(&mut bytes, 62, 0o100_644, 0, 0);
+    describe(&mut bytes, 7, 0o100_600, 0, 0);
+    for number in [7, 61, 63] {
+        mark(&mut bytes, number);
     }
     put(&mut bytes, at(LEAVES[0]), IN_FILE[0]);
     put(&mut bytes, at(LEAVES[0]) + 400, IN_FILE[1]);
@@ -143,6 +179,35 @@ fn values() -> impl Strategy<Value = u32> {
 fn chain_and_file_are_read_to_their_ends() {
     let expected: BTreeSet<_> = CHAIN.into_iter().chain(IN_FILE).collect();
     assert_eq!(Image::new(image()).list(), Ok(expected));
+}
+
+#[test]
+fn the_tables_tell_what_has_no_name() {
+    let expected = NAMELESS.map(|inode| Nameless { inode, generation: inode * 1000 });
+    assert_eq!(Image::new(image()).nameless(), Ok(expected.to_vec()));
+}
+
+/// Such a group's bitmap and table hold anything: only its descriptor is to be believed.
+#[test]
+fn what_a_group_says_is_unused_is_not_read() {
+    let mut bytes = image();
+    // Group checksums; 10 inodes at the end unused.
+    put(&mut bytes, 1024 + 0x64, 0x11);
+    put(&mut bytes, 2 * BLOCK + 0x1c, 10);
+    let found = Image::new(bytes.clone()).nameless().unwrap();
+    assert_eq!(found.iter().map(|found| found.inode).collect::<Vec<_>>(), NAMELESS[..2]);
+    // None initialised.
+    put(&mut bytes, 2 * BLOCK + 0x10, 1 << 16);
+    assert_eq!(Image::new(bytes.clone()).nameless(), Ok(vec![]));
+    put(&mut bytes, 2 * BLOCK + 0x1c, INODES + 1);
+    assert_eq!(Image::new(bytes).nameless(), Err(Errno::EUCLEAN));
+}
+
+#[test]
+fn tables_of_a_kind_that_is_not_known_are_not_read() {
+    let mut bytes = image();
+    put(&mut bytes, 1024 + 0x60, 0x40 | 1 << 30);
+    assert_eq!(Image::new(bytes).nameless(), Err(Errno::EOPNOTSUPP));
 }
 
 #[test]
@@ -214,6 +279,7 @@ proptest! {
         }
         let image = Image::new(bytes);
         let _ = image.list();
+        let _ = image.nameless();
         prop_assert!(image.reads.get() < 400_000, "{}", image.reads.get());
     }
 
@@ -223,6 +289,7 @@ proptest! {
         bytes[1024..2048].copy_from_slice(&raw);
         put(&mut bytes, 1024 + 0x18, u32::from(raw[0] % 8));
         bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&0xef53_u16.to_le_bytes());
-        let _ = Image::new(bytes).list();
+        let _ = Image::new(bytes.clone()).list();
+        let _ = Image::new(bytes).nameless();
     }
 }

@@ -1,0 +1,63 @@
+//! The group descriptors: where the inodes of each group lie, and which of them can be in use.
+
+use nix::errno::Errno;
+
+use super::layout::{CORRUPT, ReadAt, Volume, descriptor, u16_at, u32_at, wide};
+
+/// What has to be read to know all inodes of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The number of its first inode.
+    pub(super) first: u32,
+    /// How many of its inodes may be in use, from the first on.
+    pub(super) used: u32,
+    /// The block of the bitmap that says which are.
+    pub(super) bitmap: u64,
+    /// The block where their table begins.
+    pub(super) table: u64,
+}
+
+/// All groups, as they are right now; `EOPNOTSUPP` where inodes may be made in a way that is not known.
+pub(super) fn groups<R: ReadAt + ?Sized>(volume: &Volume<'_, R>) -> Result<Vec<Group>, Errno> {
+    if !volume.is_known() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let count = volume.group_count()?;
+    let size = usize::from(volume.descriptor_size);
+    // Grows with what is there to be read, not with what the superblock says.
+    let mut groups = Vec::new();
+    while groups.len() < count as usize {
+        let number = u32::try_from(groups.len()).map_err(|_| CORRUPT)?;
+        let block = volume.block(volume.descriptor_block(number.into())?)?;
+        let missing = count as usize - groups.len();
+        for (raw, number) in block.chunks_exact(size).take(missing).zip(number..) {
+            groups.push(group(volume, raw, number)?);
+        }
+    }
+    Ok(groups)
+}
+
+fn group<R: ReadAt + ?Sized>(volume: &Volume<'_, R>, raw: &[u8], number: u32) -> Result<Group, Errno> {
+    // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
+    let large = raw.len() >= usize::from(descriptor::LARGE);
+    let block = |low, high| {
+        let high = if large { u32_at(raw, high)? } else { 0 };
+        Ok::<_, Errno>(wide(u32_at(raw, low)?, high))
+    };
+    let all = volume.inodes_per_group;
+    let mut used = all;
+    if volume.has_group_checksums() {
+        let high = if large { u16_at(raw, descriptor::UNUSED_INODES_HI)? } else { 0 };
+        let unused = u32::from(u16_at(raw, descriptor::UNUSED_INODES_LO)?) | u32::from(high) << 16;
+        used = all.checked_sub(unused).ok_or(CORRUPT)?;
+        if u16_at(raw, descriptor::FLAGS)? & descriptor::INODES_UNINITIALIZED != 0 {
+            used = 0;
+        }
+    }
+    Ok(Group {
+        first: number * all + 1,
+        used,
+        bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
+        table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
+    })
+}
