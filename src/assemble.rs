@@ -10,15 +10,15 @@ use crate::capability::{Capability, Effective};
 use crate::explain::Seen;
 use crate::findings;
 use crate::holders::describe::{Owner, describe};
-use crate::holders::{Held, Hold, Scan, Via};
+use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
 use crate::mounts::Mount;
 use crate::mounts::locate::Target;
 use crate::probe;
 use crate::remedy;
 use crate::report::{
-    Capacity, Deleted, Detail, Directory, Filesystem, HeldBy, HeldOn, Hidden, Holder, Method, Overlay,
-    Process, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
+    Capacity, Deleted, Detail, Directory, Filesystem, HeldBy, HeldOn, Hidden, Holder, Kernel, Method,
+    Overlay, Process, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
 };
 use crate::skip::Skip;
 use crate::survey::PROC;
@@ -131,17 +131,18 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let hidden = walk.and_then(|walk| hidden(seen, walk));
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
     let capacity = seen.samples.as_ref().map(|samples| capacity(&samples.capacity)).unwrap_or_default();
-    let attributed = |wanted: bool| {
-        let matching = holders.iter().filter(move |holder| holder.held_by.is_empty() != wanted);
-        matching.map(|holder| (holder.bytes, 1))
+    let held_by = |holds: fn(&Held) -> bool| {
+        let matching = seen.scan.held.iter().filter(|held| holds(held));
+        total(matching.map(|held| (Bytes(held.stat.allocated), 1)))
     };
     let views = Views {
         used: capacity.used_bytes,
         moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + seen.unlinked_meanwhile,
         visible: walk.map_or_else(Tally::default, |walk| walk.visible),
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
-        unlinked: total(attributed(true)),
-        unattributed: seen.scan.listed.then(|| total(attributed(false))),
+        unlinked: held_by(|held| !held.holds.is_empty()),
+        kernel: held_by(|held| held.holds.is_empty() && !held.kernel.is_empty()),
+        unattributed: seen.scan.listed.then(|| held_by(|held| !held.is_attributed())),
         skipped: interrupted || skips.iter().any(|skip| !(seen.scan.listed && skip.kind.is_about_holders())),
     };
     let ledger = Ledger::close(&views);
@@ -251,8 +252,17 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
         path: held.path.clone(),
         grown_bytes: None,
         written: timestamp(held.stat.modified),
-        held_by: held.holds.iter().map(|hold| held_by(hold, owners.get(&hold.pid))).collect(),
+        held_by: held
+            .holds
+            .iter()
+            .map(|hold| held_by(hold, owners.get(&hold.pid)))
+            .chain(held.kernel.iter().map(held_by_kernel))
+            .collect(),
     }
+}
+
+fn held_by_kernel(hold: &KernelHold) -> HeldBy {
+    HeldBy::Kernel(Kernel { via: hold.via.name(), name: hold.name.clone() })
 }
 
 fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod describe;
+pub mod kernel;
 mod places;
 mod proc_maps;
 mod process;
@@ -20,6 +21,7 @@ use crate::skip::Skip;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
+pub use kernel::KernelHold;
 pub use places::Places;
 pub use scan::scan;
 
@@ -30,8 +32,10 @@ pub struct Held {
     pub stat: Stat,
     /// Its last name as /proc shows it; `None` if it never had one (`O_TMPFILE`).
     pub path: Option<PathBuf>,
-    /// None where only the filesystem lists it.
+    /// How processes hold it.
     pub holds: Vec<Hold>,
+    /// How the kernel itself does. If neither: only the filesystem lists it.
+    pub kernel: Vec<KernelHold>,
 }
 
 /// One way in which one process holds an inode.
@@ -90,7 +94,7 @@ pub struct DescriptorInfo {
 impl Held {
     /// Whether anybody was found to hold it.
     pub fn is_attributed(&self) -> bool {
-        !self.holds.is_empty()
+        !self.holds.is_empty() || !self.kernel.is_empty()
     }
 
     fn key(&self) -> (Dev, u64) {
@@ -99,20 +103,21 @@ impl Held {
 }
 
 impl Scan {
-    /// Joins what the filesystem itself lists: those that no process was found to hold come without
-    /// holder, and names that /proc could not tell are filled in.
-    pub fn join(&mut self, listed: Vec<Held>) {
+    /// Joins what was found in another way: by the filesystem itself, which lists them without holder,
+    /// or in the kernel. Names that /proc could not tell are filled in.
+    pub fn join(&mut self, others: Vec<Held>) {
         let mut known: FxHashMap<_, usize> =
             self.held.iter().enumerate().map(|(index, held)| (held.key(), index)).collect();
-        for inode in listed {
-            match known.entry(inode.key()) {
+        for other in others {
+            match known.entry(other.key()) {
                 Entry::Occupied(entry) => {
                     let held = &mut self.held[*entry.get()];
-                    held.path = held.path.take().or(inode.path);
+                    held.path = held.path.take().or(other.path);
+                    held.kernel.extend(other.kernel);
                 }
                 Entry::Vacant(entry) => {
                     entry.insert(self.held.len());
-                    self.held.push(inode);
+                    self.held.push(other);
                 }
             }
         }
@@ -169,7 +174,7 @@ mod tests {
     fn held(inode: u64, allocated: u64) -> Held {
         let (dev, mount) = (Dev::default(), None);
         let stat = Stat { inode, allocated, links: 0, mode: 0, size: 0, modified: 0, mount, dev };
-        Held { stat, path: None, holds: Vec::new() }
+        Held { stat, path: None, holds: Vec::new(), kernel: Vec::new() }
     }
 
     fn scan(held: Vec<Held>) -> Scan {

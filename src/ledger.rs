@@ -16,6 +16,8 @@ pub enum Cause {
     HiddenByMount,
     /// Inodes without a name that processes hold.
     UnlinkedOpen,
+    /// Inodes without a name that no process holds, but the kernel itself.
+    UnlinkedKernel,
     /// Inodes without a name that the filesystem lists and for which no holder was found.
     UnlinkedUnattributed,
     /// All the rest of `used`.
@@ -59,6 +61,8 @@ pub struct Views {
     pub hidden: Option<Tally>,
     /// What processes were found to hold.
     pub unlinked: Tally,
+    /// What only the kernel itself was found to hold.
+    pub kernel: Tally,
     /// What the filesystem lists besides; `None` where it keeps no list, or none that may be read.
     pub unattributed: Option<Tally>,
     /// Whether anything was skipped whose amount is not known.
@@ -88,6 +92,7 @@ impl Ledger {
         let mut rows = vec![measured(Cause::Visible, views.visible)];
         rows.extend(views.hidden.map(|hidden| measured(Cause::HiddenByMount, hidden)));
         rows.push(measured(Cause::UnlinkedOpen, views.unlinked));
+        rows.push(measured(Cause::UnlinkedKernel, views.kernel));
         rows.extend(views.unattributed.map(|tally| measured(Cause::UnlinkedUnattributed, tally)));
         let explained: Gap = rows.iter().map(|row| row.bytes).sum();
         let rest = Gap::from(views.used) - explained;
@@ -119,17 +124,20 @@ mod tests {
             amount(),
             amount(),
             proptest::option::of(amount()),
-            (amount(), proptest::option::of(amount())),
+            (amount(), amount(), proptest::option::of(amount())),
             any::<bool>(),
         )
-            .prop_map(|(used, moved, visible, hidden, (unlinked, unattributed), skipped)| Views {
-                used: Bytes(used),
-                moved: Bytes(moved),
-                visible: tally(visible),
-                hidden: hidden.map(tally),
-                unlinked: tally(unlinked),
-                unattributed: unattributed.map(tally),
-                skipped,
+            .prop_map(|(used, moved, visible, hidden, (unlinked, kernel, unattributed), skipped)| {
+                Views {
+                    used: Bytes(used),
+                    moved: Bytes(moved),
+                    visible: tally(visible),
+                    hidden: hidden.map(tally),
+                    unlinked: tally(unlinked),
+                    kernel: tally(kernel),
+                    unattributed: unattributed.map(tally),
+                    skipped,
+                }
             })
     }
 
@@ -171,7 +179,8 @@ mod tests {
             let ledger = Ledger::close(&Views { hidden, ..Views::default() });
             ledger.rows.iter().map(|row| row.cause).collect::<Vec<_>>()
         };
-        assert_eq!(causes(None), [Cause::Visible, Cause::UnlinkedOpen, Cause::Unexplained]);
+        let always = [Cause::Visible, Cause::UnlinkedOpen, Cause::UnlinkedKernel, Cause::Unexplained];
+        assert_eq!(causes(None), always);
         assert_eq!(causes(Some(Tally::default()))[1], Cause::HiddenByMount);
     }
 }

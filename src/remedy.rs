@@ -30,9 +30,13 @@ pub fn advise(holders: &[Holder]) -> Vec<Remedy> {
 /// The service that all holders of an inode belong to. Not those inside a container, where the
 /// system's manager does not reach.
 fn only_service(holder: &Holder) -> Option<&str> {
-    let mut units = holder.held_by.iter().map(|HeldBy::Process(process)| {
-        let unit = process.system_service.as_deref();
-        unit.filter(|_| process.container.is_none())
+    let mut units = holder.held_by.iter().map(|held_by| match held_by {
+        HeldBy::Process(process) => {
+            let unit = process.system_service.as_deref();
+            unit.filter(|_| process.container.is_none())
+        }
+        // What the kernel holds stays when the service has ended.
+        HeldBy::Kernel(_) => None,
     });
     let first = units.next()??;
     units.all(|unit| unit == Some(first)).then_some(first)
@@ -41,7 +45,7 @@ fn only_service(holder: &Holder) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Process;
+    use crate::report::{Kernel, Process};
 
     fn held(bytes: u64, services: &[Option<&str>]) -> Holder {
         let process = |service: Option<&str>| {
@@ -62,6 +66,9 @@ mod tests {
             held(100, &[None]),
             held(0, &[a]),
         ];
+        let mut by_kernel = held(100, &[a]);
+        by_kernel.held_by.push(HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop0".to_owned() }));
+        let holders = [holders.as_slice(), &[by_kernel]].concat();
         let advice: Vec<_> =
             advise(&holders).into_iter().map(|r| (r.command[2].clone(), r.frees_bytes)).collect();
         assert_eq!(advice, [("a.service".to_owned(), Bytes(8)), ("b.service".to_owned(), Bytes(7))]);

@@ -104,10 +104,12 @@ pub struct HeldOn {
 pub struct Sum {
     /// The process, where sums are by process.
     pub pid: Option<i32>,
-    /// Its command.
+    /// Its command; for what the kernel holds, the device, mount point, ... that does.
     pub command: Option<String>,
     /// The systemd unit; none for what belongs to no unit.
     pub unit: Option<String>,
+    /// How the kernel holds it: `loop`, ...; none for what processes hold.
+    pub kernel: Option<&'static str>,
     /// Allocated bytes.
     pub bytes: Bytes,
     /// Inodes, each once.
@@ -253,6 +255,17 @@ pub struct Holder {
 pub enum HeldBy {
     /// A process.
     Process(Process),
+    /// The kernel itself, for no process.
+    Kernel(Kernel),
+}
+
+/// Something in the kernel that holds an inode.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kernel {
+    /// `loop`, `mount`, `binfmt_misc` or `uprobe`.
+    pub via: &'static str,
+    /// The device, the mount point and how to get there, the entry, the event.
+    pub name: String,
 }
 
 /// A process that holds an inode.

@@ -20,7 +20,9 @@ pub enum Kind {
     Unlisted,
     /// A deleted file that a process has mapped and whose size could not be read.
     Mapping,
-    /// A mount point beneath which nothing could be looked at.
+    /// A loop device whose file is deleted and could not be looked at.
+    LoopDevice,
+    /// A mount point beneath which, or at which, nothing could be looked at.
     Mount,
     /// Another subvolume, which the walk does not enter.
     Subvolume,
@@ -33,7 +35,7 @@ pub enum Kind {
 impl Kind {
     /// Whether it could only have told who holds what, not how much is held.
     pub fn is_about_holders(self) -> bool {
-        matches!(self, Self::Process | Self::Unlisted | Self::Mapping)
+        matches!(self, Self::Process | Self::Unlisted | Self::Mapping | Self::LoopDevice)
     }
 
     /// The name in the JSON report.
@@ -44,6 +46,7 @@ impl Kind {
             Self::Process => "process",
             Self::Unlisted => "unlisted_processes",
             Self::Mapping => "mapping",
+            Self::LoopDevice => "loop_device",
             Self::Mount => "mount",
             Self::Subvolume => "subvolume",
             Self::Outside => "outside",
@@ -63,6 +66,8 @@ impl Kind {
             (Self::Unlisted, _) => "processes that are not listed",
             (Self::Mapping, true) => "mapped file",
             (Self::Mapping, false) => "mapped files",
+            (Self::LoopDevice, true) => "deleted file behind a loop device",
+            (Self::LoopDevice, false) => "deleted files behind loop devices",
             (Self::Mount, true) => "mount",
             (Self::Mount, false) => "mounts",
             (Self::Subvolume, true) => "subvolume or snapshot",
@@ -77,7 +82,7 @@ impl Kind {
     /// The capabilities that looking at such a thing takes: capabilities(7), proc(5).
     fn unlocked_by(self) -> &'static [Capability] {
         match self {
-            Self::Directory | Self::File => &[Capability::DacReadSearch],
+            Self::Directory | Self::File | Self::LoopDevice => &[Capability::DacReadSearch],
             Self::Unlisted => &[Capability::SysPtrace],
             Self::Process => &[Capability::SysPtrace, Capability::DacReadSearch],
             Self::Mapping => &[Capability::CheckpointRestore],

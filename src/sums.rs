@@ -8,14 +8,14 @@ use crate::report::{HeldBy, Holder, Sum};
 /// By what to add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Each process.
+    /// Each process; each device, mount, ... of the kernel.
     Process,
-    /// Each systemd unit, and what belongs to none.
+    /// Each systemd unit, and what belongs to none. Of the kernel each way in which it holds something.
     Unit,
 }
 
-/// Process, command and unit, as far as they tell groups apart.
-type Key = (Option<i32>, Option<String>, Option<String>);
+/// Process, command, unit and how the kernel holds it, as far as they tell groups apart.
+type Key = (Option<i32>, Option<String>, Option<String>, Option<&'static str>);
 
 /// What each holds, the most first. A file counts once for each that holds it, in however many ways.
 pub fn add_up(holders: &[Holder], by: By) -> Vec<Sum> {
@@ -23,8 +23,8 @@ pub fn add_up(holders: &[Holder], by: By) -> Vec<Sum> {
     for holder in holders {
         let keys: BTreeSet<Key> = holder.held_by.iter().map(|held_by| key(held_by, by)).collect();
         for key in keys {
-            let (pid, command, unit) = key.clone();
-            let empty = Sum { pid, command, unit, bytes: crate::bytes::Bytes::ZERO, inodes: 0 };
+            let (pid, command, unit, kernel) = key.clone();
+            let empty = Sum { pid, command, unit, kernel, bytes: crate::bytes::Bytes::ZERO, inodes: 0 };
             let sum = sums.entry(key).or_insert(empty);
             sum.bytes += holder.bytes;
             sum.inodes += 1;
@@ -36,10 +36,13 @@ pub fn add_up(holders: &[Holder], by: By) -> Vec<Sum> {
 }
 
 fn key(held_by: &HeldBy, by: By) -> Key {
-    let HeldBy::Process(process) = held_by;
-    match by {
-        By::Process => (Some(process.pid), process.command.clone(), process.unit.clone()),
-        By::Unit => (None, None, process.unit.clone()),
+    match (held_by, by) {
+        (HeldBy::Process(process), By::Process) => {
+            (Some(process.pid), process.command.clone(), process.unit.clone(), None)
+        }
+        (HeldBy::Process(process), By::Unit) => (None, None, process.unit.clone(), None),
+        (HeldBy::Kernel(kernel), By::Process) => (None, Some(kernel.name.clone()), None, Some(kernel.via)),
+        (HeldBy::Kernel(kernel), By::Unit) => (None, None, None, Some(kernel.via)),
     }
 }
 
@@ -47,7 +50,7 @@ fn key(held_by: &HeldBy, by: By) -> Key {
 mod tests {
     use super::*;
     use crate::bytes::Bytes;
-    use crate::report::Process;
+    use crate::report::{Kernel, Process};
 
     #[test]
     fn a_file_counts_once_for_each_that_holds_it() {
@@ -63,5 +66,20 @@ mod tests {
             [(Some(1), unit.clone(), 12, 2), (Some(3), None, 7, 1), (Some(2), unit.clone(), 5, 1)];
         assert!(sums(By::Process).eq(by_process));
         assert!(sums(By::Unit).eq([(None, unit, 12, 2), (None, None, 7, 1)]));
+    }
+
+    #[test]
+    fn what_the_kernel_holds_is_no_process_without_a_unit() {
+        let device = |name: &str| HeldBy::Kernel(Kernel { via: "loop", name: name.to_owned() });
+        let process = HeldBy::Process(Process::default());
+        let held = |bytes, held_by| Holder { bytes: Bytes(bytes), held_by, ..Holder::default() };
+        let holders =
+            [held(5, vec![device("a"), device("b")]), held(7, vec![device("b")]), held(1, vec![process])];
+        let sums = |by| add_up(&holders, by).into_iter().map(|s| (s.command, s.kernel, s.bytes.0, s.inodes));
+        let named = |name: &str| Some(name.to_owned());
+        let by_process =
+            [(named("b"), Some("loop"), 12, 2), (named("a"), Some("loop"), 5, 1), (None, None, 1, 1)];
+        assert!(sums(By::Process).eq(by_process));
+        assert!(sums(By::Unit).eq([(None, Some("loop"), 12, 2), (None, None, 1, 1)]));
     }
 }

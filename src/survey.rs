@@ -13,7 +13,7 @@ use crate::deadline::within;
 use crate::error::{Error, Result};
 use crate::explain::Request;
 use crate::fs::{self, Listing, Unlinked};
-use crate::holders::{Held, Places, Scan};
+use crate::holders::{Held, Places, Scan, kernel};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
@@ -53,10 +53,17 @@ pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Re
         // Where nothing is held nobody need be asked who holds it.
         return Ok(targets.iter().map(|_| Scan { listed: true, ..Scan::default() }).collect());
     }
-    let mut scans = scan(targets, mounts, request)?;
-    for ((scan, listed), target) in scans.iter_mut().zip(listed).zip(targets) {
-        let (Some(listed), Some(target)) = (listed, target) else { continue };
-        scan.join(listed);
+    let places = Arc::new(places(targets, mounts));
+    let mut scans = scan(targets.len(), &places, mounts, request)?;
+    // Of what is not asked for, nothing can be missing.
+    let complete: Vec<bool> =
+        targets.iter().zip(&listed).map(|(target, listed)| target.is_none() || listed.is_some()).collect();
+    for (scan, listed) in scans.iter_mut().zip(listed) {
+        scan.join(listed.unwrap_or_default());
+    }
+    kernel::attribute(&mut scans, &complete, &places, Path::new(PROC), request.timeout);
+    for ((scan, listed), target) in scans.iter_mut().zip(complete).zip(targets) {
+        let (true, Some(target)) = (listed, target) else { continue };
         // Files in a deleted subvolume are in no list.
         scan.listed = !target.mount.has_subvolumes();
         // What was freed between the list and the scan has no holder, and is not held.
@@ -76,18 +83,19 @@ fn list(target: &Target, timeout: Duration) -> Option<Vec<Held>> {
     let listing = within(timeout, move || fs::unlinked(&mount, root.as_fd()))?;
     match listing {
         Ok(Listing::Complete(inodes)) => {
-            let held = |inode: Unlinked| Held { stat: inode.stat, path: inode.path, holds: Vec::new() };
+            let held = |Unlinked { stat, path }| Held { stat, path, holds: Vec::new(), kernel: Vec::new() };
             Some(inodes.into_iter().map(held).collect())
         }
         Ok(Listing::NotKept) | Err(_) => None,
     }
 }
 
-/// What processes hold on each of `targets`: one scan of /proc for all. That takes no answer from the
-/// filesystem, and no path that leads to it.
-fn scan(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
+/// What belongs to which of `targets`.
+fn places(targets: &[Option<&Target>], mounts: &Mounts) -> Places {
     let mut places = Places::default();
     for (number, target) in targets.iter().enumerate() {
+        let shown = target.map(|target| (target.mount.mountpoint.clone(), target.mount.root.clone()));
+        places.shown.push(shown.unwrap_or_default());
         let Some(target) = target else { continue };
         let root = target.root.as_ref().ok().and_then(|root| statx_fd(root.as_fd()).ok());
         let root = root.map(|stat| stat.dev);
@@ -97,9 +105,15 @@ fn scan(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Resu
     }
     places.served = mounts.iter().filter(|mount| mount.asks_a_server()).map(|mount| mount.id).collect();
     places.mount_points = mounts.iter().map(|mount| (mount.mountpoint.clone(), mount.id)).collect();
+    places
+}
+
+/// What processes hold in each of so many places: one scan of /proc for all. That takes no answer from
+/// the filesystem, and no path that leads to it.
+fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
     let scanned = crate::holders::scan(Path::new(PROC), places, request.threads, request.timeout);
     let mut scans = scanned.map_err(|errno| Error::Proc(errno.into()))?;
-    scans.resize_with(targets.len(), Scan::default);
+    scans.resize_with(count, Scan::default);
     if hides_processes(mounts) {
         for scan in &mut scans {
             scan.skips.push(Skip::new(Kind::Unlisted, PROC, Errno::EPERM));

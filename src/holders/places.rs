@@ -19,6 +19,8 @@ pub struct Places {
     pub served: FxHashSet<u64>,
     /// All mount points with their mounts, in the order in which they were mounted.
     pub mount_points: Vec<(PathBuf, u64)>,
+    /// Where each of the filesystems asked for is mounted, and which part of it, by its number.
+    pub shown: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Places {
@@ -43,9 +45,23 @@ impl Places {
 
     /// Whether a path, as /proc shows it, lies on such a mount.
     pub(super) fn leads_to_a_server(&self, path: &Path) -> bool {
+        self.mount_above(path).is_some_and(|mount| self.is_served(mount))
+    }
+
+    /// Which of the filesystems a path leads to, if any, by the names of the mount points alone.
+    pub(super) fn filesystem_of(&self, path: &Path) -> Option<usize> {
+        self.mounts.get(&self.mount_above(path)?).copied()
+    }
+
+    /// Where a path inside a filesystem is seen; `None` outside the part that is mounted.
+    pub(super) fn path_of(&self, filesystem: usize, inside: &Path) -> Option<PathBuf> {
+        let (mountpoint, root) = self.shown.get(filesystem)?;
+        inside.strip_prefix(root).ok().map(|relative| mountpoint.join(relative))
+    }
+
+    fn mount_above(&self, path: &Path) -> Option<u64> {
         let above = self.mount_points.iter().filter(|(mount_point, _)| path.starts_with(mount_point));
-        let nearest = above.max_by_key(|(mount_point, _)| mount_point.components().count());
-        nearest.is_some_and(|(_, mount)| self.is_served(*mount))
+        above.max_by_key(|(mount_point, _)| mount_point.components().count()).map(|(_, mount)| *mount)
     }
 }
 
@@ -59,5 +75,17 @@ mod tests {
         let places = Places { served: [1, 3].into_iter().collect(), mount_points, ..Places::default() };
         let asks = |path: &str| places.leads_to_a_server(Path::new(path));
         assert!(asks("/usr/bin/x") && asks("/local/far/x") && !asks("/local/x") && !asks("/local"));
+    }
+
+    #[test]
+    fn a_path_inside_a_filesystem_and_where_it_is_seen() {
+        let mount_points = vec![("/".into(), 1), ("/srv".into(), 2)];
+        let shown = vec![("/srv".into(), "/data".into())];
+        let places =
+            Places { mounts: [(2, 0)].into_iter().collect(), mount_points, shown, ..Places::default() };
+        assert_eq!(places.path_of(0, Path::new("/data/a/b")), Some("/srv/a/b".into()));
+        assert_eq!(places.path_of(0, Path::new("/other")), None);
+        assert_eq!(places.filesystem_of(Path::new("/srv/a")), Some(0));
+        assert_eq!(places.filesystem_of(Path::new("/a")), None);
     }
 }

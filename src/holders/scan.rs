@@ -28,7 +28,7 @@ const MOST_THREADS: usize = 64;
 /// remaining ones are given up: they are waiting for a server that does not answer.
 pub fn scan(
     proc: &Path,
-    places: Places,
+    places: &Arc<Places>,
     threads: Option<NonZero<usize>>,
     timeout: Duration,
 ) -> Result<Vec<Scan>, Errno> {
@@ -38,8 +38,7 @@ pub fn scan(
         numbers(directory.as_fd(), c".")?.into_iter().filter_map(|pid| i32::try_from(pid).ok()).collect();
     let (sender, receiver) = mpsc::channel();
     let mut pending: FxHashSet<i32> = pids.iter().copied().collect();
-    let places = Arc::new(places);
-    let shared = Arc::clone(&places);
+    let shared = Arc::clone(places);
     detach(move || {
         let read = |pid| {
             // Nobody receives any more when the time was up.
@@ -62,7 +61,7 @@ pub fn scan(
     gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
     gathered.skips.extend(outside_namespace(proc));
     gathered.leave_out_own(own_pid(proc));
-    Ok(gathered.by_filesystem(&places, count))
+    Ok(gathered.by_filesystem(places, count))
 }
 
 /// This process's number in that /proc: `/proc/self` leads there.
@@ -118,7 +117,7 @@ impl Gathered {
                 held.holds.push(hold);
             }
             Entry::Vacant(entry) => {
-                entry.insert(Held { stat, path, holds: vec![hold] });
+                entry.insert(Held { stat, path, holds: vec![hold], kernel: Vec::new() });
             }
         }
     }

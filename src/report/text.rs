@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style as Ansi};
 
-use super::{Capacity, Filesystem, Report};
+use super::{Capacity, Filesystem, HeldBy, Holder, Report};
 use crate::bytes::{Bytes, Gap, Units, grouped};
 use crate::escape;
 use crate::ledger::Cause;
@@ -256,12 +256,16 @@ impl Screen<'_> {
     }
 }
 
-/// Deleted files that a process still holds, the largest first.
+/// Deleted files that are still held, the largest first.
 fn held_open(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     if filesystem.holders.iter().any(|holder| holder.bytes > Bytes::ZERO) {
         screen.blank();
-        let known = filesystem.holders.iter().all(|holder| !holder.held_by.is_empty());
-        let who = if known { "that a process still holds" } else { "that are still held" };
+        let by_process = |holder: &Holder| matches!(holder.held_by.first(), Some(HeldBy::Process(_)));
+        let who = if filesystem.holders.iter().all(by_process) {
+            "that a process still holds"
+        } else {
+            "that are still held"
+        };
         screen.sentence(&format!("Deleted files {who}:"));
         screen.blank();
         tables::holders(screen, &filesystem.holders, None);

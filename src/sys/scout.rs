@@ -1,84 +1,196 @@
-//! A child process that goes ahead to see whether a filesystem answers. A thread would
-//! not do: waiting for a FUSE daemon that has taken a request and hangs cannot be interrupted, even
-//! by SIGKILL, and a process ends only when all its threads have.
+//! A child process that goes ahead to what may never answer: a filesystem whose server is dead, or a
+//! path that leads through one. A thread would not do: waiting for a FUSE daemon that has taken a
+//! request and hangs cannot be interrupted, even by SIGKILL, and a process ends only when all its
+//! threads have.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::ffi::{CStr, CString};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::{Mode, fstat, major, minor};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork, pipe2};
+use nix::unistd::{ForkResult, fork};
+
+use super::message::{self, Answer, Found};
+use super::{Dev, loop_device};
 
 /// Whether `path` can be opened (with `O_PATH`) and its filesystem asked for its size within
-/// `timeout`, whatever the answer. A child that gets none is left behind; it ends when its call does.
+/// `timeout`, whatever the answer.
 pub fn answers(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    let look = |_| {
+        let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut size = std::mem::MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: the kernel fills one struct statfs, which is not read.
+        unsafe { libc::fstatfs(fd.as_raw_fd(), size.as_mut_ptr()) };
+        Ok(Found::default())
+    };
+    let answers = send_ahead(1, None, timeout, look)?;
+    Ok(!matches!(answers.first(), Some(Err(Errno::ETIMEDOUT))))
+}
+
+/// Opens each of `paths` with `O_PATH`, not following the last component, in the mount namespace that
+/// `namespace` leads to (`CAP_SYS_ADMIN`), or in this process's own. Those that could not be reached
+/// within `timeout`: `ETIMEDOUT`.
+pub fn open_each(
+    namespace: Option<BorrowedFd<'_>>,
+    paths: &[CString],
+    timeout: Duration,
+) -> Result<Vec<Result<OwnedFd, Errno>>, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let look = |index: usize| {
+        let path = paths.get(index).ok_or(Errno::EINVAL)?;
+        let fd = open(path.as_c_str(), flags, Mode::empty())?;
+        Ok(Found { fd: Some(fd), ..Found::default() })
+    };
+    let answers = send_ahead(paths.len(), namespace, timeout, look)?;
+    Ok(answers.into_iter().map(|answer| answer?.fd.ok_or(Errno::EBADF)).collect())
+}
+
+/// Device and inode number of the file behind a loop device, or why they are not known.
+pub type Backing = Result<(Dev, u64), Errno>;
+
+/// What is behind each of these loop devices, given by node and number. A
+/// node that is not that device is not opened: that can have effects.
+pub fn loop_backings(nodes: &[(CString, Dev)], timeout: Duration) -> Result<Vec<Backing>, Errno> {
+    let look = |index: usize| {
+        let (node, dev) = nodes.get(index).ok_or(Errno::EINVAL)?;
+        let found = open(node.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let stat = fstat(&found)?;
+        let is_it = stat.st_mode & libc::S_IFMT == libc::S_IFBLK
+            && (major(stat.st_rdev), minor(stat.st_rdev)) == (dev.major.into(), dev.minor.into());
+        let device = if is_it { reopen(&found) } else { Err(Errno::ENODEV) }?;
+        let numbers = loop_device::backing(device.as_fd())?;
+        Ok(Found { numbers, fd: None })
+    };
+    let answers = send_ahead(nodes.len(), None, timeout, look)?.into_iter();
+    Ok(answers.map(|answer| answer.map(|found| loop_device::unpack(found.numbers))).collect())
+}
+
+/// Opens for reading what was opened with `O_PATH`. Allocates nothing.
+fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let mut link = [0; 32];
+    write!(&mut link[..], "/proc/self/fd/{}\0", found.as_raw_fd()).map_err(|_| Errno::ENAMETOOLONG)?;
+    let link = CStr::from_bytes_until_nul(&link).map_err(|_| Errno::EINVAL)?;
+    open(link, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Lets a child `look` at `count` things, one after the other, and returns its answers: `ETIMEDOUT`
+/// from where it got none within `timeout`. Such a child is left behind; it ends when its call does.
+/// `look` makes system calls only and allocates nothing.
+fn send_ahead(
+    count: usize,
+    namespace: Option<BorrowedFd<'_>>,
+    timeout: Duration,
+    look: impl Fn(usize) -> Answer,
+) -> Result<Vec<Answer>, Errno> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: other threads may hold locks at this moment, so the child makes system calls only,
     // allocates nothing, and leaves through _exit: fork(2), signal-safety(7).
     match unsafe { fork() }? {
-        ForkResult::Child => look_and_exit(path, writer.as_raw_fd()),
+        ForkResult::Child => {
+            let entered = enter(namespace);
+            let socket = keep_only(theirs.as_raw_fd());
+            for index in 0..count {
+                message::send(socket, &entered.and_then(|()| look(index)));
+            }
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(0) }
+        }
         ForkResult::Parent { child } => {
-            drop(writer);
-            // The child never writes: its end of the pipe closes when it is done.
-            let mut ends = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
-            let answered = wait_for(&mut ends, timeout)?;
-            if answered {
+            drop(theirs);
+            let (mut answers, ended) = receive(ours.as_fd(), timeout);
+            if ended {
                 waitpid(child, None)?;
             } else {
                 // If it can be killed, it is; nobody waits to see.
                 let _ = kill(child, Signal::SIGKILL);
             }
-            Ok(answered)
+            answers.resize_with(count, || Err(if ended { Errno::ECHILD } else { Errno::ETIMEDOUT }));
+            Ok(answers)
         }
     }
 }
 
-/// Whether something happens within `timeout`. Signals do not cut it short.
-fn wait_for(ends: &mut [PollFd<'_>], timeout: Duration) -> Result<bool, Errno> {
+/// All that comes within `timeout`, and whether that was all.
+fn receive(socket: BorrowedFd<'_>, timeout: Duration) -> (Vec<Answer>, bool) {
     let deadline = Instant::now() + timeout;
+    let mut answers = Vec::new();
+    while wait_for(socket, deadline) {
+        match message::receive(socket) {
+            Ok(Some(answer)) => answers.push(answer),
+            Ok(None) | Err(_) => return (answers, true),
+        }
+    }
+    (answers, false)
+}
+
+/// Whether something comes before `deadline`. Signals do not cut it short.
+fn wait_for(socket: BorrowedFd<'_>, deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match poll(ends, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+        let mut ends = [PollFd::new(socket, PollFlags::POLLIN)];
+        match poll(&mut ends, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => {}
-            result => return result.map(|ready| ready > 0),
+            result => return result.is_ok_and(|ready| ready > 0),
         }
     }
 }
 
-fn look_and_exit(path: &CStr, pipe: RawFd) -> ! {
-    // A child that is left behind must keep nothing else open: whoever reads our output waits for
-    // its end. The pipe takes the place of stdin.
+/// Enters a mount namespace.
+fn enter(namespace: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let Some(namespace) = namespace else { return Ok(()) };
+    // SAFETY: setns takes numbers only.
+    Errno::result(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }).map(drop)
+}
+
+/// A child that is left behind must keep nothing open but its `socket`: whoever reads our output waits
+/// for its end. The socket takes the place of stdin.
+fn keep_only(socket: RawFd) -> BorrowedFd<'static> {
     // SAFETY: dup2 takes numbers only.
-    unsafe { libc::dup2(pipe, libc::STDIN_FILENO) };
+    unsafe { libc::dup2(socket, libc::STDIN_FILENO) };
     // SAFETY: as above, and nobody in the child uses the descriptors that this closes.
     if unsafe { libc::syscall(libc::SYS_close_range, libc::STDOUT_FILENO, RawFd::MAX, 0) } != 0 {
         // Before Linux 5.9: those that matter most.
-        for standard in [libc::STDOUT_FILENO, libc::STDERR_FILENO, pipe] {
+        for other in [libc::STDOUT_FILENO, libc::STDERR_FILENO, socket] {
             // SAFETY: as above.
-            unsafe { libc::close(standard) };
+            unsafe { libc::close(other) };
         }
     }
-    // SAFETY: the path is NUL-terminated.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
-    let mut size = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the kernel checks the descriptor and fills one struct statfs, which is not read.
-    unsafe { libc::fstatfs(fd, size.as_mut_ptr()) };
-    // SAFETY: ends the child without running anything of the parent's.
-    unsafe { libc::_exit(0) }
+    // SAFETY: it stays open until the child ends.
+    unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_mins(1);
+
     #[test]
     fn what_is_there_answers_and_so_does_what_is_not() {
-        let timeout = Duration::from_mins(1);
-        assert_eq!(answers(c"/", timeout), Ok(true));
-        assert_eq!(answers(c"/nowhere/at/all", timeout), Ok(true));
+        assert_eq!(answers(c"/", TIMEOUT), Ok(true));
+        assert_eq!(answers(c"/nowhere/at/all", TIMEOUT), Ok(true));
+    }
+
+    #[test]
+    fn what_a_child_opens_comes_back() {
+        let paths = [c"/proc".to_owned(), c"/nowhere/at/all".to_owned(), c"/".to_owned()];
+        let opened = open_each(None, &paths, TIMEOUT).unwrap();
+        let inode = |path: &str| fstat(open(path, OFlag::O_PATH, Mode::empty()).unwrap()).unwrap().st_ino;
+        let inodes: Vec<_> =
+            opened.iter().map(|fd| fd.as_ref().map(|fd| fstat(fd).unwrap().st_ino)).collect();
+        assert_eq!(inodes, [Ok(inode("/proc")), Err(&Errno::ENOENT), Ok(inode("/"))]);
+    }
+
+    #[test]
+    fn what_is_no_loop_device_is_not_opened() {
+        let null = [(c"/dev/null".to_owned(), Dev { major: 1, minor: 3 })];
+        assert_eq!(loop_backings(&null, TIMEOUT), Ok(vec![Err(Errno::ENODEV)]));
     }
 }

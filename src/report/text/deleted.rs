@@ -75,12 +75,15 @@ fn sums(screen: &mut Screen<'_>, report: &Deleted) {
         .take(style.top)
         .map(|sum| {
             let pid = sum.pid.map(|pid| pid.to_string()).unwrap_or_default();
-            let command = names.name(sum.command.as_deref().unwrap_or_default().as_bytes());
-            let unit = names.name(sum.unit.as_deref().unwrap_or("(no unit)").as_bytes());
+            let command = tables::short(names, sum.command.as_deref().unwrap_or_default());
+            let unit = match sum.kernel {
+                Some(via) => format!("(kernel: {via})"),
+                None => names.name(sum.unit.as_deref().unwrap_or("(no unit)").as_bytes()),
+            };
             vec![style.units.format(sum.bytes), grouped(sum.inodes), pid, command, unit]
         })
         .collect();
-    let by_process = report.sums.iter().any(|sum| sum.pid.is_some());
+    let by_process = report.sums.iter().any(|sum| sum.pid.is_some() || sum.command.is_some());
     let columns = [
         column("SIZE", Align::Right),
         column("FILES", Align::Right),

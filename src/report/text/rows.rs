@@ -95,6 +95,7 @@ fn label(row: &Row, filesystem: &Filesystem) -> &'static str {
         Cause::Visible => "visible",
         Cause::HiddenByMount => "hidden under a mount",
         Cause::UnlinkedOpen => "deleted, still open",
+        Cause::UnlinkedKernel => "deleted, kernel-held",
         Cause::UnlinkedUnattributed => "deleted, still held",
         Cause::Unexplained if row.bytes < Gap(0) && clones => "shared or compressed",
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => "not readable by you",
@@ -109,14 +110,9 @@ fn may_be_denied(filesystem: &Filesystem) -> bool {
 
 fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -> String {
     match row.cause {
-        Cause::UnlinkedOpen => {
-            let count = row.inodes.unwrap_or(0);
-            format!("{} {}", grouped(count), if count == 1 { "file" } else { "files" })
-        }
-        Cause::UnlinkedUnattributed => {
-            let count = row.inodes.unwrap_or(0);
-            format!("{} {}, holder unknown", grouped(count), if count == 1 { "file" } else { "files" })
-        }
+        Cause::UnlinkedOpen => files(row),
+        Cause::UnlinkedKernel => format!("{}, no process", files(row)),
+        Cause::UnlinkedUnattributed => format!("{}, holder unknown", files(row)),
         Cause::HiddenByMount => hidden(screen, filesystem),
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => {
             "at most; see below".to_owned()
@@ -130,6 +126,11 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
         }
         Cause::Visible | Cause::Unexplained => String::new(),
     }
+}
+
+fn files(row: &Row) -> String {
+    let count = row.inodes.unwrap_or(0);
+    format!("{} {}", grouped(count), if count == 1 { "file" } else { "files" })
 }
 
 /// The mount point that hides most, and how many more there are.

@@ -1,16 +1,19 @@
 //! The holders, what would free their space, and the largest directories.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::Screen;
-use super::layout::ago;
+use super::layout::{ago, cut_start};
 use super::table::{self, Align, column, expendable};
 use crate::bytes::{Bytes, Gap, Units, grouped};
-use crate::report::{Directory, Filesystem, HeldBy, Holder, Process};
+use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process};
 
 /// How much of a container's id is shown, as its runtime does.
 const SHORT_ID: usize = 12;
+/// How much is shown of what stands in place of a command: the end of a mount point tells most.
+const LONGEST_COMMAND: usize = 36;
 
 /// Those that take up space, the largest first. With an interval between two looks also how fast they
 /// grow, in bytes a second.
@@ -37,7 +40,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
             style.units.format(holder.bytes),
             interval.map(|interval| rate(holder, interval, style.units)).unwrap_or_default(),
             handle(holder),
-            names.name(command(holder).as_bytes()),
+            short(names, &command(holder)),
             names.name(unit(holder).as_bytes()),
             name,
             written,
@@ -68,24 +71,36 @@ fn rate(holder: &Holder, interval: Duration, units: Units) -> String {
     }
 }
 
-/// What stands before the colon is a thread where a thread alone holds it: its number opens the same
+/// What stands in place of a command may be long.
+pub(super) fn short(screen: &Screen<'_>, command: &str) -> String {
+    cut_start(&screen.name(command.as_bytes()), LONGEST_COMMAND, screen.style.unicode)
+}
+
+/// Through what it can be reached: a descriptor, or else the inode's number. What stands before the colon is a thread where a thread alone holds it: its number opens the same
 /// table in /proc.
 fn handle(holder: &Holder) -> String {
-    let Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) = holder.held_by.first() else {
-        return format!("inode:{}", holder.inode);
+    let handle = match holder.held_by.first() {
+        Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) => {
+            let what = fd.map_or_else(|| (*via).to_owned(), |fd| fd.to_string());
+            format!("{}:{what}", tid.unwrap_or(*pid))
+        }
+        Some(HeldBy::Kernel(_)) | None => format!("inode:{}", holder.inode),
     };
-    let what = fd.map_or_else(|| (*via).to_owned(), |fd| fd.to_string());
     let more = match holder.held_by.len() {
         0 | 1 => String::new(),
         count => format!(" +{}", count - 1),
     };
-    format!("{}:{what}{more}", tid.unwrap_or(*pid))
+    handle + &more
 }
 
-fn command(holder: &Holder) -> &str {
+/// The process's command; in its place what in the kernel holds it.
+fn command(holder: &Holder) -> Cow<'_, str> {
     match holder.held_by.first() {
-        Some(HeldBy::Process(process)) => process.command.as_deref().unwrap_or_default(),
-        None => "(unknown)",
+        Some(HeldBy::Process(process)) => process.command.as_deref().unwrap_or_default().into(),
+        // A device says itself what it is.
+        Some(HeldBy::Kernel(Kernel { via: "loop", name })) => name.into(),
+        Some(HeldBy::Kernel(Kernel { via, name })) => format!("{via} {name}").into(),
+        None => "(unknown)".into(),
     }
 }
 

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::ledger::{Ledger, Views};
-use crate::report::{HeldBy, Hidden, Holder, Method, Process, Row, Run, SCHEMA_VERSION, Skipped, Tool};
+use crate::report::{Hidden, Kernel, Method, Process, Row, Run, SCHEMA_VERSION, Skipped, Tool};
 use crate::walk::Tally;
 
 const GIB: u64 = 1 << 30;
@@ -144,6 +144,7 @@ fn full_views() -> Views {
         hidden: Some(tally(21, 310)),
         unattributed: None,
         unlinked: tally(352, 14),
+        kernel: Tally::default(),
         skipped: false,
     }
 }
@@ -237,11 +238,35 @@ fn several_filesystems_one_dead_one_interrupted() {
 }
 
 #[test]
+fn held_by_the_kernel() {
+    let kernel = |tenths, inode, via, name: &str, path: &str| Holder {
+        inode,
+        held_by: vec![HeldBy::Kernel(Kernel { via, name: name.to_owned() })],
+        ..holder(tenths, 1, 1, "", "", path, 60)
+    };
+    let both = HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop4".to_owned() });
+    let mut holders = vec![
+        kernel(200, 12, "loop", "/dev/loop3", "/srv/images/old.img"),
+        kernel(
+            20,
+            13,
+            "mount",
+            "/var/lib/containers/a/b/c/resolv.conf (nsenter -t 4711 -m)",
+            "/etc/resolv.conf",
+        ),
+        holder(1, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 60),
+    ];
+    holders[2].held_by.push(both);
+    let views = Views { kernel: tally(220, 2), unlinked: tally(1, 1), ..full_views() };
+    insta::assert_snapshot!(screen(&report(vec![filesystem(&views, holders)]), &style()));
+}
+
+#[test]
 fn names_cannot_leave_their_line() {
     let evil = "/tmp/a\nb\u{1b}[2J\u{202e}gpj.\u{7}";
     let mut disk = full_disk();
     disk.holders[0].path = Some(evil.into());
-    let HeldBy::Process(process) = &mut disk.holders[0].held_by[0];
+    let HeldBy::Process(process) = &mut disk.holders[0].held_by[0] else { unreachable!() };
     process.command = Some("x\ny".into());
     process.unit = Some("u\u{1b}]0;t\u{7}.service".into());
     disk.mountpoint = "/mnt/a\nb".into();
@@ -279,18 +304,19 @@ proptest! {
 
     /// The amounts of the rows, as printed, add up to the gap, as printed.
     #[test]
-    fn printed_rows_add_up(used in 0u64..1000, visible in 0u64..1000, hidden in 0u64..300, unlinked in 0u64..300) {
+    fn printed_rows_add_up(used in 0u64..1000, visible in 0u64..1000, hidden in 0u64..300, unlinked in 0u64..300, kernel in 0u64..300) {
         let views = Views {
             used: Bytes(used * TENTH + 12_345_678),
             visible: tally(visible, 5),
             hidden: Some(tally(hidden, 6)),
             unlinked: tally(unlinked, 7),
+            kernel: tally(kernel, 8),
             ..full_views()
         };
         let disk = filesystem(&views, Vec::new());
         prop_assume!(!is_healthy(&disk));
         let screen = screen(&report(vec![disk]), &style());
-        let labels = ["deleted, still open", "hidden under a mount", "unexplained"];
+        let labels = ["deleted, still open", "deleted, kernel-held", "hidden under a mount", "unexplained"];
         let rows = screen.lines().filter_map(|line| labels.iter().find_map(|label| line.trim().strip_prefix(label)));
         let tenths = |text: &str| text.split_whitespace().next().unwrap().replace('.', "").parse::<i64>().unwrap();
         let sum: i64 = rows.map(tenths).sum();

@@ -1,0 +1,61 @@
+//! Loop devices on files whose name is gone.
+
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::sys::Dev;
+use crate::sys::scout::{self, Backing};
+
+/// A loop device whose file seems to be deleted.
+#[derive(Debug)]
+pub(super) struct Loop {
+    /// `/dev/loop3`
+    pub(super) node: PathBuf,
+    /// The file, without " (deleted)".
+    pub(super) file: PathBuf,
+    pub(super) inode: Backing,
+}
+
+/// The loop devices below `block` (`/sys/block`) of which the kernel says that their file is deleted: a
+/// name of it is gone, there may be others. Only those are opened.
+pub(super) fn on_deleted_files(block: &Path, timeout: Duration) -> Vec<Loop> {
+    let devices = fs::read_dir(block).into_iter().flatten().flatten();
+    let found: Vec<Found> = devices.filter_map(|device| Found::new(&device.path())).collect();
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let nodes: Vec<_> = found.iter().map(|found| (found.c_node.clone(), found.dev)).collect();
+    let inodes = match scout::loop_backings(&nodes, timeout) {
+        Ok(inodes) => inodes,
+        Err(errno) => vec![Err(errno); found.len()],
+    };
+    let loops = found.into_iter().zip(inodes);
+    loops.map(|(Found { node, file, .. }, inode)| Loop { node, file, inode }).collect()
+}
+
+/// What sysfs tells.
+struct Found {
+    node: PathBuf,
+    c_node: CString,
+    dev: Dev,
+    file: PathBuf,
+}
+
+impl Found {
+    fn new(device: &Path) -> Option<Self> {
+        let name = device.file_name().filter(|name| name.as_bytes().starts_with(b"loop"))?;
+        // Only where a file is set: drivers/block/loop.c, `loop_attr_backing_file_show`.
+        let text = fs::read(device.join("loop/backing_file")).ok()?;
+        let file = text.strip_suffix(b"\n").unwrap_or(&text).strip_suffix(b" (deleted)")?;
+        let node = Path::new("/dev").join(name);
+        Some(Self {
+            c_node: CString::new(node.as_os_str().as_bytes()).ok()?,
+            dev: fs::read_to_string(device.join("dev")).ok()?.trim().parse().ok()?,
+            file: OsString::from_vec(file.to_vec()).into(),
+            node,
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! The mount namespaces, and those of their mounts that can hold a file without a name.
+
+use std::cell::OnceCell;
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::capability::{Capability, Effective};
+use crate::holders::places::Places;
+use crate::holders::process::numbers;
+use crate::mounts::mountinfo;
+use crate::sys::stat::Stat;
+use crate::sys::{Dev, mount_namespace, scout};
+
+/// include/uapi/linux/magic.h.
+pub(super) const BINFMTFS_MAGIC: u64 = 0x4249_4e4d;
+pub(super) const TRACEFS_MAGIC: u64 = 0x7472_6163;
+const EROFS_SUPER_MAGIC_V1: u64 = 0xe0f5_e1e2;
+
+/// A mount namespace with mounts of interest.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    /// Leads into it, where it has to be entered.
+    entry: Option<OwnedFd>,
+    /// Where its root is seen from here, where it need not be.
+    root: PathBuf,
+    /// Its inode number; none for our own.
+    inode: Option<u64>,
+    pub(super) mounts: Vec<Mounted>,
+}
+
+/// A mount of interest.
+#[derive(Debug)]
+pub(super) struct Mounted {
+    id: u64,
+    dev: Dev,
+    /// Where, from the root of its namespace.
+    pub(super) point: PathBuf,
+    pub(super) what: What,
+}
+
+/// Why a mount is of interest.
+#[derive(Debug)]
+pub(super) enum What {
+    /// It shows a directory or a file, of a filesystem asked for, that has lost its name.
+    Deleted { filesystem: usize, root: PathBuf },
+    /// It lists what is registered there.
+    BinfmtMisc,
+    /// The same.
+    Tracefs,
+    /// It is the filesystem in a file: erofs without a block device, Linux 6.12.
+    Image { file: PathBuf },
+}
+
+/// What mountinfo and statmount both tell of a mount.
+struct Seen<'a> {
+    id: u64,
+    dev: Dev,
+    magic: u64,
+    root: &'a [u8],
+    point: &'a [u8],
+    source: &'a [u8],
+}
+
+/// All of them that could be read, our own first.
+pub(super) struct Namespaces {
+    all: Vec<Namespace>,
+    proc: PathBuf,
+    /// A process or thread in each, by its inode number: read only when somebody is to be told.
+    tasks: OnceCell<FxHashMap<u64, u32>>,
+}
+
+impl Namespaces {
+    /// Looks through all mount namespaces, if there is a right to: through those of processes
+    /// otherwise, and before Linux 6.12.
+    pub(super) fn read(places: &Places, proc: &Path) -> Self {
+        let mut reader = Reader { places, seen: FxHashSet::default(), found: Vec::new() };
+        if !Effective::current().has(Capability::SysAdmin) || reader.all().is_err() {
+            reader.found.clear();
+            reader.seen.clear();
+            reader.of_processes(proc);
+        }
+        Self { all: reader.found, proc: proc.to_owned(), tasks: OnceCell::new() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.all.iter()
+    }
+
+    /// A mount point, and how to get there.
+    pub(super) fn way_to(&self, namespace: &Namespace, point: &Path) -> String {
+        let point = point.display();
+        let Some(inode) = namespace.inode else { return point.to_string() };
+        match self.tasks.get_or_init(|| tasks(&self.proc)).get(&inode) {
+            Some(task) => format!("{point} (nsenter -t {task} -m)"),
+            None => format!("{point} (mnt:[{inode}], no process)"),
+        }
+    }
+}
+
+impl Namespace {
+    /// Opens paths in it with `O_PATH`.
+    pub(super) fn open(&self, paths: &[&Path], timeout: Duration) -> Vec<Result<OwnedFd, Errno>> {
+        let from_here = |path: &&Path| {
+            let path = [self.root.as_os_str().as_bytes(), path.as_os_str().as_bytes()].concat();
+            CString::new(path).unwrap_or_default()
+        };
+        let names: Vec<CString> = paths.iter().map(from_here).collect();
+        let opened = scout::open_each(self.entry.as_ref().map(AsFd::as_fd), &names, timeout);
+        opened.unwrap_or_else(|errno| paths.iter().map(|_| Err(errno)).collect())
+    }
+
+    /// Whether a path leads nowhere in it.
+    pub(super) fn lacks(&self, path: &Path, timeout: Duration) -> bool {
+        let opened = self.open(&[path], timeout);
+        matches!(opened.first(), Some(Err(Errno::ENOENT | Errno::ENOTDIR)))
+    }
+}
+
+impl Mounted {
+    /// Whether what was found at the mount point is this mount, and no other that lies over it.
+    pub(super) fn is_shown_by(&self, stat: &Stat) -> bool {
+        // Before Linux 5.8 only the device can tell.
+        stat.mount.map_or(stat.dev == self.dev, |mount| mount == self.id)
+    }
+}
+
+struct Reader<'a> {
+    places: &'a Places,
+    /// Filesystems on which the kernel lists something: the same in each namespace.
+    seen: FxHashSet<Dev>,
+    found: Vec<Namespace>,
+}
+
+impl Reader<'_> {
+    fn all(&mut self) -> Result<(), Errno> {
+        let mut is_own = true;
+        mount_namespace::all(|namespace| {
+            let mut mounts = Vec::new();
+            // One that has gone meanwhile, or in which nothing may be listed, holds nothing that could be told.
+            let _ = mount_namespace::mounts(&namespace, |mounted| {
+                let mount_namespace::Mounted { id, dev, magic, root, point, source } = mounted;
+                mounts.extend(self.interest(&Seen { id, dev, magic, root, point, source }));
+            });
+            let inode = (!is_own).then_some(namespace.inode);
+            let entry = (!is_own).then_some(namespace.fd);
+            is_own = false;
+            self.keep(Namespace { entry, root: PathBuf::new(), inode, mounts });
+        })
+    }
+
+    fn of_processes(&mut self, proc: &Path) {
+        let own = fs::read_link(proc.join("self/ns/mnt")).ok();
+        self.of_process(&proc.join("self"), PathBuf::new(), None);
+        let mut known: FxHashSet<PathBuf> = own.into_iter().collect();
+        for pid in pids(proc) {
+            let process = proc.join(pid.to_string());
+            if let Ok(link) = fs::read_link(process.join("ns/mnt"))
+                && let Some(inode) = inode_in(&link)
+                && known.insert(link)
+            {
+                self.of_process(&process, process.join("root"), Some(inode));
+            }
+        }
+    }
+
+    fn of_process(&mut self, process: &Path, root: PathBuf, inode: Option<u64>) {
+        let mut mounts = Vec::new();
+        for mount in mountinfo::parse(&fs::read(process.join("mountinfo")).unwrap_or_default()) {
+            let magic = match mount.fstype.as_str() {
+                "binfmt_misc" => BINFMTFS_MAGIC,
+                "tracefs" => TRACEFS_MAGIC,
+                "erofs" => EROFS_SUPER_MAGIC_V1,
+                _ => 0,
+            };
+            let (path, point) = (mount.root.as_os_str().as_bytes(), mount.mountpoint.as_os_str().as_bytes());
+            let seen = Seen {
+                id: mount.id,
+                dev: mount.dev,
+                magic,
+                root: path,
+                point,
+                source: mount.source.as_bytes(),
+            };
+            mounts.extend(self.interest(&seen));
+        }
+        self.keep(Namespace { entry: None, root, inode, mounts });
+    }
+
+    fn keep(&mut self, namespace: Namespace) {
+        if !namespace.mounts.is_empty() {
+            self.found.push(namespace);
+        }
+    }
+
+    fn interest(&mut self, seen: &Seen<'_>) -> Option<Mounted> {
+        let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+        // `seq_dentry` (fs/seq_file.c) marks a root without a name so. No file can be named like that.
+        let deleted = seen.root.strip_suffix(b"//deleted");
+        let what = match (deleted, self.places.devices.get(&seen.dev), seen.magic) {
+            (Some(root), Some(&filesystem), _) => What::Deleted { filesystem, root: path(root) },
+            (_, _, BINFMTFS_MAGIC) if self.seen.insert(seen.dev) => What::BinfmtMisc,
+            (_, _, TRACEFS_MAGIC) if self.seen.insert(seen.dev) => What::Tracefs,
+            (_, _, EROFS_SUPER_MAGIC_V1) if seen.dev.major == 0 && seen.source.starts_with(b"/") => {
+                What::Image { file: path(seen.source) }
+            }
+            _ => return None,
+        };
+        Some(Mounted { id: seen.id, dev: seen.dev, point: path(seen.point), what })
+    }
+}
+
+fn pids(proc: &Path) -> Vec<u32> {
+    let directory = open(proc, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    directory.and_then(|directory| numbers(directory.as_fd(), c".")).unwrap_or_default()
+}
+
+/// A task in each mount namespace, a process as a whole where there is one.
+fn tasks(proc: &Path) -> FxHashMap<u64, u32> {
+    let mut found = FxHashMap::default();
+    let mut look = |number: u32| {
+        let link = fs::read_link(proc.join(number.to_string()).join("ns/mnt"));
+        if let Some(inode) = link.ok().and_then(|link| inode_in(&link)) {
+            found.entry(inode).or_insert(number);
+        }
+    };
+    let pids = pids(proc);
+    pids.iter().copied().for_each(&mut look);
+    for pid in pids {
+        let threads = proc.join(pid.to_string()).join("task");
+        self::pids(&threads).into_iter().filter(|&thread| thread != pid).for_each(&mut look);
+    }
+    found
+}
+
+/// `mnt:[4026531832]`
+fn inode_in(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
+}

@@ -1,0 +1,48 @@
+//! `LOOP_GET_STATUS64`, loop(4): which inode is behind a loop device.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::Dev;
+
+/// include/uapi/linux/loop.h.
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
+
+/// Mirrors `struct loop_info64`; what is not needed has no name.
+#[repr(C)]
+struct Status {
+    device: u64,
+    inode: u64,
+    _rdevice_to_end: [u64; 27],
+}
+
+const _: () = assert!(size_of::<Status>() == 232);
+
+/// Device and inode number of the file behind an opened loop device, as the kernel packs them; `ENXIO`
+/// where there is none any more. The kernel asks the file's filesystem, which may not answer.
+/// Allocates nothing.
+pub fn backing(device: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
+    let mut status = Status { device: 0, inode: 0, _rdevice_to_end: [0; 27] };
+    // SAFETY: the call fills one struct loop_info64, which `Status` mirrors.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, &raw mut status) };
+    Errno::result(result).map(|_| [status.device, status.inode])
+}
+
+/// Takes the device number apart: `new_decode_dev` in `include/linux/kdev_t.h`.
+pub fn unpack([device, inode]: [u64; 2]) -> (Dev, u64) {
+    let part = |number: u64| u32::try_from(number).unwrap_or(0);
+    let minor = part(device & 0xff | device >> 12 & 0x000f_ff00);
+    (Dev { major: part(device >> 8 & 0xfff), minor }, inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minors_above_255_lie_above_the_major() {
+        assert_eq!(unpack([0x0010_3712, 5]), (Dev { major: 0x37, minor: 0x112 }, 5));
+        assert_eq!(unpack([0x701, 5]), (Dev { major: 7, minor: 1 }, 5));
+    }
+}
