@@ -4,6 +4,7 @@
 mod loops;
 mod namespaces;
 mod registrations;
+mod tasks;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ pub fn attribute(scans: &mut [Scan], listed: &[bool], places: &Places, proc: &Pa
     if scans.iter().zip(listed).all(|(scan, listed)| *listed && scan.held.is_empty()) {
         return;
     }
-    let namespaces = Namespaces::read(places, proc);
+    let namespaces = Namespaces::read(places, proc, timeout);
     let mut attribution = Attribution { scans, listed, places, claims: Vec::new() };
     for namespace in namespaces.iter() {
         attribution.mounts(&namespaces, namespace, timeout);

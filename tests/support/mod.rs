@@ -12,6 +12,7 @@ pub(crate) mod child;
 pub(crate) mod filesystem;
 pub(crate) mod fuse;
 pub(crate) mod holder;
+pub(crate) mod loop_device;
 pub(crate) mod report;
 pub(crate) mod tree;
 pub(crate) mod whyfull;

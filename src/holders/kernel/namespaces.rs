@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
+use super::tasks::{Tasks, inode_in, tasks};
 use crate::capability::{Capability, Effective};
 use crate::holders::places::Places;
-use crate::holders::process::numbers;
 use crate::mounts::mountinfo;
 use crate::sys::stat::Stat;
 use crate::sys::{Dev, mount_namespace, scout};
@@ -74,21 +72,22 @@ struct Seen<'a> {
 pub(super) struct Namespaces {
     all: Vec<Namespace>,
     proc: PathBuf,
-    /// A process or thread in each, by its inode number: read only when somebody is to be told.
-    tasks: OnceCell<FxHashMap<u64, u32>>,
+    timeout: Duration,
+    /// Who is in them: read only when that is to be told.
+    tasks: OnceCell<Tasks>,
 }
 
 impl Namespaces {
     /// Looks through all mount namespaces, if there is a right to: through those of processes
     /// otherwise, and before Linux 6.12.
-    pub(super) fn read(places: &Places, proc: &Path) -> Self {
+    pub(super) fn read(places: &Places, proc: &Path, timeout: Duration) -> Self {
         let mut reader = Reader { places, seen: FxHashSet::default(), found: Vec::new() };
         if !Effective::current().has(Capability::SysAdmin) || reader.all().is_err() {
             reader.found.clear();
             reader.seen.clear();
-            reader.of_processes(proc);
+            reader.of_processes(proc, timeout);
         }
-        Self { all: reader.found, proc: proc.to_owned(), tasks: OnceCell::new() }
+        Self { all: reader.found, proc: proc.to_owned(), timeout, tasks: OnceCell::new() }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Namespace> {
@@ -99,9 +98,11 @@ impl Namespaces {
     pub(super) fn way_to(&self, namespace: &Namespace, point: &Path) -> String {
         let point = point.display();
         let Some(inode) = namespace.inode else { return point.to_string() };
-        match self.tasks.get_or_init(|| tasks(&self.proc)).get(&inode) {
+        let tasks = self.tasks.get_or_init(|| tasks(&self.proc, true, self.timeout));
+        match tasks.by_namespace.get(&inode) {
             Some(task) => format!("{point} (nsenter -t {task} -m)"),
-            None => format!("{point} (mnt:[{inode}], no process)"),
+            None if tasks.all => format!("{point} (mnt:[{inode}], no process)"),
+            None => format!("{point} (mnt:[{inode}])"),
         }
     }
 }
@@ -157,16 +158,12 @@ impl Reader<'_> {
         })
     }
 
-    fn of_processes(&mut self, proc: &Path) {
-        let own = fs::read_link(proc.join("self/ns/mnt")).ok();
+    fn of_processes(&mut self, proc: &Path, timeout: Duration) {
+        let own = fs::read_link(proc.join("self/ns/mnt")).ok().and_then(|link| inode_in(&link));
         self.of_process(&proc.join("self"), PathBuf::new(), None);
-        let mut known: FxHashSet<PathBuf> = own.into_iter().collect();
-        for pid in pids(proc) {
-            let process = proc.join(pid.to_string());
-            if let Ok(link) = fs::read_link(process.join("ns/mnt"))
-                && let Some(inode) = inode_in(&link)
-                && known.insert(link)
-            {
+        for (inode, pid) in tasks(proc, false, timeout).by_namespace {
+            if Some(inode) != own {
+                let process = proc.join(pid.to_string());
                 self.of_process(&process, process.join("root"), Some(inode));
             }
         }
@@ -216,32 +213,4 @@ impl Reader<'_> {
         };
         Some(Mounted { id: seen.id, dev: seen.dev, point: path(seen.point), what })
     }
-}
-
-fn pids(proc: &Path) -> Vec<u32> {
-    let directory = open(proc, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-    directory.and_then(|directory| numbers(directory.as_fd(), c".")).unwrap_or_default()
-}
-
-/// A task in each mount namespace, a process as a whole where there is one.
-fn tasks(proc: &Path) -> FxHashMap<u64, u32> {
-    let mut found = FxHashMap::default();
-    let mut look = |number: u32| {
-        let link = fs::read_link(proc.join(number.to_string()).join("ns/mnt"));
-        if let Some(inode) = link.ok().and_then(|link| inode_in(&link)) {
-            found.entry(inode).or_insert(number);
-        }
-    };
-    let pids = pids(proc);
-    pids.iter().copied().for_each(&mut look);
-    for pid in pids {
-        let threads = proc.join(pid.to_string()).join("task");
-        self::pids(&threads).into_iter().filter(|&thread| thread != pid).for_each(&mut look);
-    }
-    found
-}
-
-/// `mnt:[4026531832]`
-fn inode_in(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
 }

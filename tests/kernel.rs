@@ -1,0 +1,383 @@
+//! Deleted files that the kernel itself holds, with no process behind it.
+
+// Helpers of tests: a failure in one is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use serde_json::{Value, json};
+
+use support::child::tie_to_test;
+use support::filesystem::{Filesystem, bind, mount_tmpfs};
+use support::holder::Holder;
+use support::loop_device::LoopDevice;
+use support::report::{holder_of, list, number, only, report, row, skips};
+use support::whyfull::whyfull;
+use support::{KIB, MIB, tool};
+
+/// A file whose blocks are all written; its inode number.
+fn file(path: &Path, size: u64) -> u64 {
+    let mut file = File::create_new(path).unwrap();
+    file.write_all(&vec![0x55; usize::try_from(size).unwrap()]).unwrap();
+    file.sync_all().unwrap();
+    file.metadata().unwrap().ino()
+}
+
+fn kernel(via: &str, name: impl AsRef<Path>) -> Value {
+    json!({"type": "kernel", "via": via, "name": name.as_ref().to_str().unwrap()})
+}
+
+/// What is said of an inode of which `held` bytes are held by these, and nothing else is held.
+fn assert_only(report: &Value, inode: u64, held: u64, held_by: &[Value]) {
+    let entry = holder_of(only(report), inode);
+    assert_eq!(entry["bytes"], held, "{entry:#}");
+    assert_eq!(list(&entry["held_by"]), held_by, "{entry:#}");
+    assert_eq!(list(&only(report)["holders"]).len(), 1, "{:#}", only(report)["holders"]);
+    assert_eq!(row(only(report), "unlinked_kernel"), i128::from(held));
+    assert_eq!(row(only(report), "unlinked_open") + row(only(report), "unlinked_unattributed"), 0);
+}
+
+fn nothing_held(fs: &Filesystem) {
+    let report = report(fs.path());
+    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+}
+
+/// A shell in a mount namespace of its own, after it has run `script` there with `$1`, `$2`, ...
+struct Namespace(Child);
+
+impl Namespace {
+    fn new(unshare: &[&str], script: &str, args: &[&Path]) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(unshare).args(["--propagation", "private", "sh", "-ec"]);
+        command.arg(format!("{script}\necho ready; read -r _")).arg("sh").args(args);
+        tie_to_test(&mut command, None);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        assert_eq!(&ready, b"ready\n");
+        Self(child)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn loop_devices() {
+    require_root!();
+    for fs in [Filesystem::ext4(64 * MIB), Filesystem::xfs(), Filesystem::btrfs()] {
+        let path = fs.path().join("image");
+        let inode = file(&path, MIB);
+        let device = LoopDevice::on(&path);
+        fs::remove_file(&path).unwrap();
+        let report = report(fs.path());
+        let entry = holder_of(only(&report), inode);
+        assert_eq!(list(&entry["held_by"]), [kernel("loop", device.node())], "{entry:#}");
+        assert_eq!((&entry["bytes"], &entry["path"]), (&json!(MIB), &json!(path)), "{entry:#}");
+        assert_eq!(row(only(&report), "unlinked_kernel"), i128::from(MIB));
+        drop(device);
+        nothing_held(&fs);
+    }
+}
+
+#[test]
+fn a_mounted_image() {
+    require_root!();
+    let fs = Filesystem::ext4(128 * MIB);
+    let (image, at) = (fs.path().join("image"), fs.beside("inside"));
+    File::create(&image).unwrap().set_len(16 * MIB).unwrap();
+    tool("mkfs.ext4", &["-q".as_ref(), image.as_ref()]);
+    let device = LoopDevice::on(&image);
+    mount(Some(device.node()), &at, Some("ext4"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    File::open(&image).unwrap().sync_all().unwrap();
+    let held = fs::metadata(&image).unwrap();
+    fs::remove_file(&image).unwrap();
+    assert_only(&report(fs.path()), held.ino(), held.blocks() * 512, &[kernel("loop", device.node())]);
+    let text = whyfull().arg("deleted").arg(fs.path()).run();
+    let node = device.node().to_str().unwrap();
+    assert!(text.text().contains(&format!("inode:{}  {node}  ", held.ino())), "{text:?}");
+    let text = whyfull().arg(fs.path()).run();
+    assert!(text.text().contains("deleted, kernel-held"), "{text:?}");
+    for (by, shown) in [("process", node), ("unit", "(kernel: loop)")] {
+        let text = whyfull().arg("deleted").arg(fs.path()).args(&["--by", by]).run();
+        assert!(text.text().contains(shown), "{text:?}");
+    }
+}
+
+/// A living image that is called as sysfs calls deleted ones, and one with a name left.
+#[test]
+fn images_with_a_name() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let [live, image, left] = ["live (deleted)", "image", "left"].map(|name| fs.path().join(name));
+    file(&live, MIB);
+    file(&image, MIB);
+    let _devices = [LoopDevice::on(&live), LoopDevice::on(&image)];
+    fs::hard_link(&image, left).unwrap();
+    fs::remove_file(&image).unwrap();
+    // Something else is held, so that the kernel is asked at all.
+    let other = Holder::start("fd", &fs.path().join("other"));
+    let report = report(fs.path());
+    assert_eq!(list(&only(&report)["holders"]).len(), 1, "{report:#}");
+    assert_eq!(row(only(&report), "unlinked_open"), i128::from(other.bytes()));
+}
+
+#[test]
+fn a_process_and_the_kernel() {
+    require_root!();
+    for fs in [Filesystem::ext4(64 * MIB), Filesystem::tmpfs(64 * MIB)] {
+        let holder = Holder::start("fd", &fs.path().join("image"));
+        let device = LoopDevice::on(Path::new(&format!("/proc/{}/fd/{}", holder.pid(), holder.fd())));
+        let report = report(fs.path());
+        let entry = holder_of(only(&report), holder.inode());
+        let [process, by_kernel] = list(&entry["held_by"]) else { panic!("{entry:#}") };
+        assert_eq!((&process["pid"], by_kernel), (&json!(holder.pid()), &kernel("loop", device.node())));
+        assert_eq!(row(only(&report), "unlinked_open"), i128::from(holder.bytes()));
+        assert_eq!(row(only(&report), "unlinked_kernel"), 0);
+        assert_eq!(list(&only(&report)["holders"]).len(), 1, "{report:#}");
+    }
+}
+
+/// tmpfs keeps no list, and nothing leads to an inode of which only the number is known.
+#[test]
+fn an_image_that_cannot_be_looked_at() {
+    require_root!();
+    let fs = Filesystem::tmpfs(64 * MIB);
+    let (image, live) = (fs.path().join("image"), fs.path().join("live"));
+    file(&image, MIB);
+    file(&live, MIB);
+    let (device, _live) = (LoopDevice::on(&image), LoopDevice::on(&live));
+    fs::remove_file(&image).unwrap();
+    let report = report(fs.path());
+    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+    let skipped = skips(only(&report), "loop_device");
+    assert_eq!(skipped.len(), 1, "{report:#}");
+    assert_eq!(skipped[0]["path"], device.node().to_str().unwrap());
+    assert!(number(&only(&report)["unexplained_bound_bytes"]) >= i128::from(MIB), "{report:#}");
+}
+
+#[test]
+fn bind_mounts() {
+    require_root!();
+    for fs in [Filesystem::ext4(64 * MIB), Filesystem::xfs(), Filesystem::tmpfs(MIB)] {
+        let (path, directory) = (fs.path().join("a file"), fs.path().join("directory"));
+        let inode = file(&path, 64 * KIB);
+        fs::create_dir(&directory).unwrap();
+        let kept = fs::metadata(&directory).unwrap().ino();
+        let [at, below] = ["a point", "directory"].map(|name| fs.beside(name));
+        let at = at.join("x");
+        File::create(&at).unwrap();
+        bind(&path, &at);
+        bind(&directory, &below);
+        fs::remove_file(&path).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        let report = report(fs.path());
+        let entry = holder_of(only(&report), inode);
+        assert_eq!((&entry["bytes"], &entry["path"]), (&json!(64 * KIB), &json!(path)), "{entry:#}");
+        assert_eq!(list(&entry["held_by"]), [kernel("mount", at)], "{entry:#}");
+        let entry = holder_of(only(&report), kept);
+        assert_eq!((&entry["kind"], &entry["path"]), (&json!("directory"), &json!(directory)), "{entry:#}");
+        assert_eq!(list(&entry["held_by"]), [kernel("mount", below)], "{entry:#}");
+        assert_eq!(list(&only(&report)["holders"]).len(), 2, "{report:#}");
+    }
+}
+
+/// A mounted file with a name left, and one to which no way leads any more: what is seen there is not it.
+#[test]
+fn mounts_that_mislead() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let [first, covered] = ["first", "covered"].map(|name| fs.path().join(name));
+    let points = fs.beside("points");
+    let [at_first, at_covered] = ["1", "2"].map(|name| points.join(name));
+    for path in [&first, &covered, &at_first, &at_covered] {
+        file(path, 64 * KIB);
+    }
+    bind(&first, &at_first);
+    fs::hard_link(&first, fs.path().join("left")).unwrap();
+    fs::remove_file(&first).unwrap();
+    bind(&covered, &at_covered);
+    let inode = fs::metadata(&covered).unwrap().ino();
+    fs::remove_file(&covered).unwrap();
+    mount_tmpfs(&points, MIB, MsFlags::empty());
+    file(&at_covered, 4 * KIB);
+    assert_only(&report(fs.path()), inode, 64 * KIB, &[kernel("mount", &at_covered)]);
+    // Two that had the same name: then nobody knows which of them it is.
+    let again = file(&covered, 64 * KIB);
+    let device = LoopDevice::on(&covered);
+    fs::remove_file(&covered).unwrap();
+    let report = report(fs.path());
+    let held_by = |inode| list(&holder_of(only(&report), inode)["held_by"]);
+    assert_eq!(held_by(again), [kernel("loop", device.node())]);
+    assert!(held_by(inode).is_empty(), "{report:#}");
+    assert_eq!(row(only(&report), "unlinked_unattributed"), i128::from(64 * KIB));
+}
+
+#[test]
+fn in_the_namespace_of_a_process() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (path, at) = (fs.path().join("file"), fs.beside("at"));
+    let inode = file(&path, 64 * KIB);
+    let point = at.join("x");
+    File::create(&point).unwrap();
+    let namespace = Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&path, &point]);
+    fs::remove_file(&path).unwrap();
+    let way = format!("{} (nsenter -t {} -m)", point.display(), namespace.pid());
+    let held_by = [kernel("mount", &way)];
+    assert_only(&report(fs.path()), inode, 64 * KIB, &held_by);
+    // With fewer rights, the namespaces of processes are read.
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
+    command.arg(env!("CARGO_BIN_EXE_whyfull")).arg("--json").arg(fs.path());
+    let run = command.output().unwrap();
+    assert_only(&serde_json::from_slice(&run.stdout).unwrap(), inode, 64 * KIB, &held_by);
+    drop(namespace);
+    nothing_held(&fs);
+}
+
+/// Nothing keeps it but a descriptor of somebody who is not in it.
+#[test]
+fn in_a_namespace_without_a_process() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (path, at) = (fs.path().join("file"), fs.beside("at"));
+    let inode = file(&path, 64 * KIB);
+    let point = at.join("x");
+    File::create(&point).unwrap();
+    let namespace = Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&path, &point]);
+    let pinned = File::open(format!("/proc/{}/ns/mnt", namespace.pid())).unwrap();
+    drop(namespace);
+    fs::remove_file(&path).unwrap();
+    let way = format!("{} (mnt:[{}], no process)", point.display(), pinned.metadata().unwrap().ino());
+    assert_only(&report(fs.path()), inode, 64 * KIB, &[kernel("mount", &way)]);
+}
+
+/// Registered in a user namespace, whose entries are its own.
+#[test]
+fn interpreters_that_are_kept_open() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let [kept, found] = ["kept", "found"].map(|name| fs.path().join(name));
+    let inode = file(&kept, 64 * KIB);
+    file(&found, 64 * KIB);
+    fs::set_permissions(&kept, PermissionsExt::from_mode(0o755)).unwrap();
+    let script = r#"mount -t binfmt_misc none "$3"
+        echo ":why-kept:M::\\x7fwhy1::$1:F" >"$3/register"
+        echo ":why-found:M::\\x7fwhy2::$2:" >"$3/register""#;
+    let arguments: [&Path; 3] = [&kept, &found, &fs.beside("binfmt_misc")];
+    let _namespace = Namespace::new(&["--mount", "--user", "--map-root-user"], script, &arguments);
+    fs::remove_file(&found).unwrap();
+    nothing_held(&fs);
+    fs::remove_file(&kept).unwrap();
+    assert_only(&report(fs.path()), inode, 64 * KIB, &[kernel("binfmt_misc", "why-kept")]);
+    // A name that leads somewhere again may be what is registered.
+    file(&kept, 4 * KIB);
+    let report = report(fs.path());
+    assert_eq!(list(&holder_of(only(&report), inode)["held_by"]).len(), 0, "{report:#}");
+    assert_eq!(row(only(&report), "unlinked_unattributed"), i128::from(64 * KIB));
+}
+
+/// An event of tracefs, which all share; removed at the end.
+struct Probe {
+    events: PathBuf,
+    name: String,
+}
+
+impl Probe {
+    fn new(tracefs: &Path, file: &Path) -> Self {
+        let (events, name) = (tracefs.join("uprobe_events"), format!("whyfull_{}/probe", std::process::id()));
+        let probe = Self { events, name };
+        probe.write(&format!("p:{} {}:0x10", probe.name, file.display()));
+        probe
+    }
+
+    fn write(&self, line: &str) {
+        let mut events = OpenOptions::new().append(true).open(&self.events).unwrap();
+        events.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.write(&format!("-:{}", self.name));
+    }
+}
+
+#[test]
+fn files_with_probes() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (path, tracefs) = (fs.path().join("program"), fs.beside("tracefs"));
+    let inode = file(&path, 64 * KIB);
+    mount(Some("tracefs"), &tracefs, Some("tracefs"), MsFlags::empty(), None::<&str>).unwrap();
+    let probe = Probe::new(&tracefs, &path);
+    fs::remove_file(&path).unwrap();
+    assert_only(&report(fs.path()), inode, 64 * KIB, &[kernel("uprobe", &probe.name)]);
+    drop(probe);
+    nothing_held(&fs);
+}
+
+/// Mounted without any loop device, Linux 6.12.
+#[test]
+fn images_mounted_as_files() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (image, content, at) = (fs.path().join("image"), fs.beside("content"), fs.beside("at"));
+    fs::write(content.join("file"), vec![1; 100 << 10]).unwrap();
+    tool("mkfs.erofs", &["--quiet".as_ref(), image.as_ref(), content.as_ref()]);
+    File::open(&image).unwrap().sync_all().unwrap();
+    mount(Some(&image), &at, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    let held = fs::metadata(&image).unwrap();
+    nothing_held(&fs);
+    fs::remove_file(&image).unwrap();
+    assert_only(&report(fs.path()), held.ino(), held.blocks() * 512, &[kernel("mount", at)]);
+}
+
+#[test]
+fn a_watch_holds_nothing() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let path = fs.path().join("file");
+    file(&path, 64 * KIB);
+    let watcher = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::IN_CLOEXEC).unwrap();
+    watcher.add_watch(&path, nix::sys::inotify::AddWatchFlags::IN_ALL_EVENTS).unwrap();
+    fs::remove_file(&path).unwrap();
+    nothing_held(&fs);
+}
+
+/// Whoever may not look at others' processes and namespaces still sees what is mounted around him.
+#[test]
+fn as_nobody() {
+    require_root!();
+    let fs = Filesystem::tmpfs(MIB);
+    let [own, foreign] = ["own", "foreign"].map(|name| fs.path().join(name));
+    let (inode, at) = (file(&own, 64 * KIB), fs.beside("at"));
+    file(&foreign, 64 * KIB);
+    let points = ["1", "2"].map(|name| at.join(name));
+    for point in &points {
+        File::create(point).unwrap();
+    }
+    bind(&own, &points[0]);
+    let _namespace = Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&foreign, &points[1]]);
+    fs::remove_file(&own).unwrap();
+    fs::remove_file(&foreign).unwrap();
+    let report = whyfull().arg(fs.path()).by_nobody().report();
+    assert_only(&report, inode, 64 * KIB, &[kernel("mount", &points[0])]);
+    assert_eq!(report["complete"], false);
+}
