@@ -10,12 +10,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 use support::child::tie_to_test;
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
+use support::fuse::Fuse;
 use support::holder::Holder;
 use support::loop_device::LoopDevice;
 use support::report::{holder_of, list, number, only, report, row, skips};
@@ -264,8 +266,13 @@ fn in_a_namespace_without_a_process() {
     let pinned = File::open(format!("/proc/{}/ns/mnt", namespace.pid())).unwrap();
     drop(namespace);
     fs::remove_file(&path).unwrap();
-    let way = format!("{} (mnt:[{}], no process)", point.display(), pinned.metadata().unwrap().ino());
-    assert_only(&report(fs.path()), inode, 64 * KIB, &[kernel("mount", &way)]);
+    let report = report(fs.path());
+    let name = holder_of(only(&report), inode)["held_by"][0]["name"].as_str().unwrap();
+    // That no process is in it can be said only where all processes may be looked at.
+    let way = format!("{} (mnt:[{}]", point.display(), pinned.metadata().unwrap().ino());
+    let rest = name.strip_prefix(&way);
+    assert!(rest == Some(", no process)") || rest == Some(")"), "{name}");
+    assert_only(&report, inode, 64 * KIB, &[kernel("mount", name)]);
 }
 
 /// Registered in a user namespace, whose entries are its own.
@@ -380,4 +387,42 @@ fn as_nobody() {
     let report = whyfull().arg(fs.path()).by_nobody().report();
     assert_only(&report, inode, 64 * KIB, &[kernel("mount", &points[0])]);
     assert_eq!(report["complete"], false);
+}
+
+/// Where no list tells what there is, a mount that cannot be reached is said to be missing.
+#[test]
+fn a_mount_that_cannot_be_reached() {
+    require_root!();
+    let fs = Filesystem::tmpfs(MIB);
+    let (path, points) = (fs.path().join("file"), fs.beside("points"));
+    let point = points.join("x");
+    file(&path, 64 * KIB);
+    File::create(&point).unwrap();
+    bind(&path, &point);
+    fs::remove_file(&path).unwrap();
+    mount_tmpfs(&points, MIB, MsFlags::empty());
+    let report = report(fs.path());
+    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+    let skipped = skips(only(&report), "mount");
+    assert!(skipped.iter().any(|skip| skip["path"] == point.to_str().unwrap()), "{report:#}");
+}
+
+/// The way to a mount leads through a filesystem that has stopped answering: then its name has to do.
+#[test]
+fn a_mount_behind_a_dead_one() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (path, stalled) = (fs.path().join("directory"), fs.beside("stalled"));
+    let mut fuse = Fuse::endless(&stalled);
+    let mut inside = fs::read_dir(&stalled).unwrap().map(|entry| entry.unwrap().path());
+    let inside = inside.find(|path| path.is_dir()).unwrap();
+    fs::create_dir(&path).unwrap();
+    bind(&path, &inside);
+    let held = File::open(&path).unwrap();
+    fs::remove_dir(&path).unwrap();
+    let (inode, bytes) = (held.metadata().unwrap().ino(), held.metadata().unwrap().blocks() * 512);
+    drop(held);
+    fuse.stall();
+    let run = whyfull().arg(fs.path()).args(&["--timeout", "300ms"]).within(Duration::from_secs(20));
+    assert_only(&run.report(), inode, bytes, &[kernel("mount", &inside)]);
 }

@@ -5,14 +5,18 @@
 
 mod support;
 
-use std::ffi::OsStr;
+use std::ffi::CString;
 use std::fs::{self, File};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::path::Path;
 
+use nix::errno::Errno;
+use nix::libc;
+use nix::mount::{MntFlags, MsFlags, umount2};
 use serde_json::Value;
 
-use support::filesystem::Filesystem;
+use support::filesystem::{Filesystem, bind, mount_tmpfs};
 use support::holder::Holder;
 use support::report::{holder_of, list, number, only, report, row};
 use support::whyfull::whyfull;
@@ -39,31 +43,47 @@ fn where_nothing_is_held_no_process_is_read() {
     assert!(number(&only(&report(fs.path()))["processes_read"]) > 0);
 }
 
-/// The image of a loop device has no process behind it.
+/// A mount in a tree that is in no namespace: a descriptor of its root keeps it, and nothing tells what
+/// is mounted below that.
 #[test]
-fn held_by_no_process() {
+fn held_by_nobody_that_is_known() {
     require_root!();
-    for fs in [Filesystem::ext4(128 * MIB), Filesystem::xfs()] {
-        let (image, at) = (fs.path().join("image"), fs.beside("inside"));
-        File::create(&image).unwrap().set_len(16 * MIB).unwrap();
-        let run = |program: &str, args: &[&OsStr]| {
-            assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
-        };
-        run("mkfs.ext4", &["-q".as_ref(), image.as_ref()]);
-        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), at.as_ref()]);
-        run("sync", &["-f".as_ref(), image.as_ref()]);
-        let inode = image.metadata().unwrap().ino();
-        fs::remove_file(&image).unwrap();
+    for fs in [Filesystem::ext4(64 * MIB), Filesystem::xfs()] {
+        let (path, tree) = (fs.path().join("file"), fs.beside("tree"));
+        fs::write(&path, vec![1; usize::try_from(MIB).unwrap()]).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let inode = path.metadata().unwrap().ino();
+        mount_tmpfs(&tree, MIB, MsFlags::empty());
+        let point = tree.join("point");
+        File::create(&point).unwrap();
+        bind(&path, &point);
+        let detached = clone_tree(&tree);
+        umount2(&tree, MntFlags::MNT_DETACH).unwrap();
+        fs::remove_file(&path).unwrap();
         let report = report(fs.path());
         let entry = holder_of(only(&report), inode);
         assert_eq!(list(&entry["held_by"]).len(), 0, "{entry:#}");
-        assert_eq!(entry["path"], image.to_str().unwrap());
-        assert_eq!(entry["size_bytes"], 16 * MIB);
-        assert_eq!(row(only(&report), "unlinked_unattributed"), number(&entry["bytes"]));
-        assert_eq!(row(only(&report), "unlinked_open"), 0);
+        assert_eq!(entry["path"], path.to_str().unwrap());
+        assert_eq!((&entry["bytes"], &entry["size_bytes"]), (&MIB.into(), &MIB.into()));
+        assert_eq!(row(only(&report), "unlinked_unattributed"), i128::from(MIB));
+        assert_eq!(row(only(&report), "unlinked_open") + row(only(&report), "unlinked_kernel"), 0);
         let text = whyfull().arg("deleted").arg(fs.path()).run();
-        assert!(text.text().contains(&format!("inode:{inode}")), "{text:?}");
+        assert!(text.text().contains(&format!("inode:{inode}  (unknown)")), "{text:?}");
+        drop(detached);
     }
+}
+
+/// All that is mounted at `root` and below, once more, where nobody sees it: `open_tree(2)`.
+fn clone_tree(root: &Path) -> OwnedFd {
+    /// include/uapi/linux/mount.h.
+    const OPEN_TREE_CLONE: i32 = 1;
+    let root = CString::new(root.as_os_str().as_encoded_bytes()).unwrap();
+    let flags = OPEN_TREE_CLONE | libc::AT_RECURSIVE | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, root.as_ptr(), flags) };
+    let fd = i32::try_from(Errno::result(fd).unwrap()).unwrap();
+    // SAFETY: the descriptor is new and nobody else's.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Whom a process cannot see, it cannot name; the bytes are the same.

@@ -71,7 +71,7 @@ fn own_pid(proc: &Path) -> Option<i32> {
 
 /// In a pid namespace other than the first (a container), /proc lists only the processes in it. The
 /// first one's number is fixed (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
-fn outside_namespace(proc: &Path) -> Option<Skip> {
+pub(super) fn outside_namespace(proc: &Path) -> Option<Skip> {
     const FIRST: &str = "pid:[4026531836]";
     let namespace = std::fs::read_link(proc.join("self/ns/pid")).ok()?;
     (namespace != Path::new(FIRST)).then(|| Skip::new(Kind::Unlisted, proc, None))

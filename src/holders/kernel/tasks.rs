@@ -1,24 +1,25 @@
 //! Which task is in which mount namespace.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, open};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::Mode;
 use rustc_hash::FxHashMap;
 
 use crate::deadline::detach;
 use crate::holders::process::numbers;
+use crate::holders::scan::outside_namespace;
 
 /// A task in each mount namespace.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     /// By the namespace's inode number; a process as a whole where there is one.
     pub(super) by_namespace: FxHashMap<u64, u32>,
-    /// Whether all tasks were looked at.
+    /// Whether that is all there are on this machine.
     pub(super) all: bool,
 }
 
@@ -28,6 +29,7 @@ pub(super) struct Tasks {
 pub(super) fn tasks(proc: &Path, with_threads: bool, timeout: Duration) -> Tasks {
     let deadline = Instant::now() + timeout;
     let (sender, receiver) = mpsc::channel();
+    let lists_all = outside_namespace(proc).is_none();
     let proc = proc.to_owned();
     // The wait can be killed, so the thread does not keep this process from ending.
     detach(move || {
@@ -42,15 +44,17 @@ pub(super) fn tasks(proc: &Path, with_threads: bool, timeout: Duration) -> Tasks
             threads.into_iter().filter(|&thread| thread != pid).for_each(&mut look);
         }
     });
-    let mut tasks = Tasks::default();
+    let mut tasks = Tasks { all: with_threads && lists_all, ..Tasks::default() };
     loop {
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok((number, Some(namespace))) => {
+            Ok((number, Ok(namespace))) => {
                 tasks.by_namespace.entry(namespace).or_insert(number);
             }
-            Ok((_, None)) => {}
+            // It has gone.
+            Ok((_, Err(Errno::ENOENT | Errno::ESRCH))) => {}
+            Ok((_, Err(_))) => tasks.all = false,
             Err(error) => {
-                tasks.all = error == mpsc::RecvTimeoutError::Disconnected;
+                tasks.all &= error == mpsc::RecvTimeoutError::Disconnected;
                 return tasks;
             }
         }
@@ -62,9 +66,9 @@ fn pids(directory: &Path) -> Vec<u32> {
     directory.and_then(|directory| numbers(directory.as_fd(), c".")).unwrap_or_default()
 }
 
-/// None where the task has gone or may not be looked into.
-fn namespace_of(proc: &Path, task: u32) -> Option<u64> {
-    inode_in(&fs::read_link(proc.join(task.to_string()).join("ns/mnt")).ok()?)
+fn namespace_of(proc: &Path, task: u32) -> Result<u64, Errno> {
+    let link = readlink(&proc.join(task.to_string()).join("ns/mnt"))?;
+    inode_in(Path::new(&link)).ok_or(Errno::EINVAL)
 }
 
 /// `mnt:[4026531832]`
