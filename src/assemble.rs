@@ -18,9 +18,10 @@ use crate::probe;
 use crate::remedy;
 use crate::report::{
     Capacity, Deleted, Detail, Directory, Filesystem, HeldBy, HeldOn, Hidden, Holder, Kernel, Method,
-    Overlay, Process, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, flags, timestamp,
+    Overlay, Process, Reason, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason, flags,
+    timestamp,
 };
-use crate::skip::Skip;
+use crate::skip::{Kind, Skip};
 use crate::survey::PROC;
 use crate::walk::{Tally, Walk};
 
@@ -65,7 +66,8 @@ pub(crate) fn deleted(
     let mut skips: Vec<Skip> = Vec::new();
     for skip in scans.iter().flat_map(|scan| &scan.skips) {
         // Processes are the same for all filesystems.
-        if !skips.contains(skip) {
+        let is_the_same = matches!(skip.kind, Kind::Process | Kind::Unlisted) && skips.contains(skip);
+        if !is_the_same {
             skips.push(skip.clone());
         }
     }
@@ -105,7 +107,27 @@ fn held_on(mount: &Mount, scan: &Scan) -> HeldOn {
         in_memory: mount.is_in_memory(),
         bytes: scan.held.iter().map(|held| Bytes(held.stat.allocated)).sum(),
         inodes: scan.held.len() as u64,
+        unattributed_reasons: reasons(scan),
     }
+}
+
+/// What may hold those for which no holder was found.
+fn reasons(scan: &Scan) -> Vec<UnattributedReason> {
+    if scan.held.iter().all(Held::is_attributed) {
+        return Vec::new();
+    }
+    let skipped = |kind| scan.skips.iter().filter(|skip| skip.kind == kind).count() as u64;
+    let suspects = scan.suspects;
+    let counts = [
+        (Reason::ProcessesNotInspected, skipped(Kind::Process)),
+        (Reason::ProcessesNotListed, skipped(Kind::Unlisted).min(1)),
+        (Reason::MappedFiles, skipped(Kind::Mapping)),
+        (Reason::SocketsWithQueuedDescriptors, suspects.sockets),
+        (Reason::IoUringRegisteredFiles, suspects.rings),
+        (Reason::FilesOpenThroughOverlays, suspects.overlays),
+    ];
+    let some = counts.into_iter().filter(|&(_, count)| count > 0);
+    some.map(|(reason, count)| UnattributedReason { reason, count }).collect()
 }
 
 /// How much more an inode takes up than in an earlier scan, if it was in that.
@@ -165,6 +187,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         ledger: rows(&ledger, hidden.as_deref()),
         remedies: remedy::advise(&holders),
         holders,
+        unattributed_reasons: reasons(&seen.scan),
         hidden: hidden.unwrap_or_default(),
         directories: walk.map(|walk| directories(walk, &mount.mountpoint)).unwrap_or_default(),
         findings: findings::find(&capacity),
@@ -252,6 +275,8 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
         path: held.path.clone(),
         grown_bytes: None,
         written: timestamp(held.stat.modified),
+        in_deleted_subvolume: held.stat.is_in_deleted_subvolume(),
+        subvolume: held.stat.subvolume.filter(|_| held.stat.is_in_deleted_subvolume()),
         held_by: held
             .holds
             .iter()
@@ -273,6 +298,8 @@ fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {
         Via::Executable => ("exe", None, None),
         Via::WorkingDirectory => ("cwd", None, None),
         Via::RootDirectory => ("root", None, None),
+        Via::Socket { number } => ("socket", Some(number), None),
+        Via::Ring { number } => ("io_uring", Some(number), None),
     };
     let membership = owner.membership;
     HeldBy::Process(Process {

@@ -66,6 +66,15 @@ pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
     }
 }
 
+/// How many subvolumes of the filesystem of `mount` are deleted and still take up space. Nobody records
+/// how much, nor their files.
+pub fn deleted_subvolumes(mount: &Mount, root: BorrowedFd<'_>) -> Result<usize, Errno> {
+    match mount.fstype.as_str() {
+        "btrfs" => btrfs::deleted_subvolumes(reopen(root)?.as_fd()),
+        _ => Ok(0),
+    }
+}
+
 /// `ioctl(2)` and `open_by_handle_at(2)` take no `O_PATH` descriptor.
 fn reopen(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     openat(root, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())

@@ -1,9 +1,13 @@
 //! Who holds inodes that have no name left: found in /proc, decided by the link
 //! count of the thing itself, and only then described.
 
+mod carriers;
 pub mod cgroup;
 pub mod describe;
+mod fdinfo;
+mod further;
 pub mod kernel;
+mod overlay;
 mod places;
 mod proc_maps;
 mod process;
@@ -21,6 +25,7 @@ use crate::skip::Skip;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
+pub use further::Found;
 pub use kernel::KernelHold;
 pub use places::Places;
 pub use scan::scan;
@@ -67,6 +72,16 @@ pub enum Via {
     WorkingDirectory,
     /// The root directory.
     RootDirectory,
+    /// A message that waits in the queue of a socket.
+    Socket {
+        /// The socket's descriptor.
+        number: u32,
+    },
+    /// Registration with an `io_uring`.
+    Ring {
+        /// The ring's descriptor.
+        number: u32,
+    },
 }
 
 impl Via {
@@ -78,6 +93,8 @@ impl Via {
             Self::Mapping => 2,
             Self::WorkingDirectory => 3,
             Self::RootDirectory => 4,
+            Self::Socket { .. } => 5,
+            Self::Ring { .. } => 6,
         }
     }
 }
@@ -97,9 +114,17 @@ impl Held {
         !self.holds.is_empty() || !self.kernel.is_empty()
     }
 
-    fn key(&self) -> (Dev, u64) {
-        (self.stat.dev, self.stat.inode)
+    fn key(&self) -> Key {
+        key(&self.stat)
     }
+}
+
+/// What tells inodes apart. Deleted subvolumes have all the same device.
+type Key = (Dev, Option<u64>, u64);
+
+fn key(stat: &Stat) -> Key {
+    let subvolume = stat.subvolume.filter(|_| stat.is_in_deleted_subvolume());
+    (stat.dev, subvolume, stat.inode)
 }
 
 impl Scan {
@@ -121,6 +146,15 @@ impl Scan {
                 }
             }
         }
+        self.sort();
+    }
+
+    /// The largest first, and of each the most useful hold.
+    fn sort(&mut self) {
+        for held in &mut self.held {
+            held.holds.sort_unstable_by_key(|hold| (hold.via.rank(), *hold));
+            held.holds.dedup();
+        }
         self.held.sort_by_key(|held| (Reverse(held.stat.allocated), held.stat.inode));
     }
 
@@ -132,11 +166,10 @@ impl Scan {
 
     /// Bytes of what is in this scan and was not in an earlier one.
     pub fn held_since(&self, earlier: &Self) -> Bytes {
-        let key = |held: &Held| (held.stat.dev, held.stat.inode);
-        let known: FxHashSet<_> = earlier.held.iter().map(key).collect();
+        let known: FxHashSet<_> = earlier.held.iter().map(Held::key).collect();
         self.held
             .iter()
-            .filter(|held| !known.contains(&key(held)))
+            .filter(|held| !known.contains(&held.key()))
             .map(|held| Bytes(held.stat.allocated))
             .sum()
     }
@@ -153,6 +186,19 @@ pub struct Scan {
     pub listed: bool,
     /// Those that could not be, and deleted files that are mapped and could not be looked at.
     pub skips: Vec<Skip>,
+    /// What was seen that may hold what seems to be held by nobody.
+    pub suspects: Suspects,
+}
+
+/// What was seen and may hold an inode of this filesystem, without showing which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suspects {
+    /// Sockets with descriptors in their queue that could not all be looked at.
+    pub sockets: u64,
+    /// `io_uring` instances with registered files.
+    pub rings: u64,
+    /// Inodes without a name that are held through overlays.
+    pub overlays: u64,
 }
 
 /// A mapping of a deleted file of which only /proc/PID/maps tells.
@@ -172,8 +218,7 @@ mod tests {
     use super::*;
 
     fn held(inode: u64, allocated: u64) -> Held {
-        let (dev, mount) = (Dev::default(), None);
-        let stat = Stat { inode, allocated, links: 0, mode: 0, size: 0, modified: 0, mount, dev };
+        let stat = Stat { inode, allocated, ..Stat::default() };
         Held { stat, path: None, holds: Vec::new(), kernel: Vec::new() }
     }
 

@@ -97,6 +97,8 @@ pub struct HeldOn {
     pub bytes: Bytes,
     /// Inodes without a name.
     pub inodes: u64,
+    /// Where no holder was found for some of them: what may hold them.
+    pub unattributed_reasons: Vec<UnattributedReason>,
 }
 
 /// What one process or one unit holds. Files that several hold count for each.
@@ -148,6 +150,8 @@ pub struct Filesystem {
     pub unexplained_bound_bytes: Bytes,
     /// Inodes without a name, each once, largest first.
     pub holders: Vec<Holder>,
+    /// Where no holder was found for some of them: what may hold them.
+    pub unattributed_reasons: Vec<UnattributedReason>,
     /// What each mount point hides.
     pub hidden: Vec<Hidden>,
     /// The largest visible directories, cumulative like du.
@@ -160,6 +164,33 @@ pub struct Filesystem {
     pub processes_read: u64,
     /// What could not be looked at.
     pub skipped: Vec<Skipped>,
+}
+
+/// Something that was seen, or could not be, and may be what holds an inode without a known holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct UnattributedReason {
+    /// What it is.
+    pub reason: Reason,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// Why a holder may not have been found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Processes that could not be inspected.
+    ProcessesNotInspected,
+    /// Processes that /proc does not list; how many is not known, it counts as one.
+    ProcessesNotListed,
+    /// Mapped files that could not be looked at.
+    MappedFiles,
+    /// Sockets whose queued descriptors could not all be looked at.
+    SocketsWithQueuedDescriptors,
+    /// `io_uring` instances with registered files that could not be told.
+    IoUringRegisteredFiles,
+    /// Deleted files that are open through overlays.
+    FilesOpenThroughOverlays,
 }
 
 /// The overlay through which a path was named.
@@ -245,6 +276,10 @@ pub struct Holder {
     /// Last modification; none where the clock was far off.
     #[serde(serialize_with = "serialize::optional_time")]
     pub written: Option<SystemTime>,
+    /// Set for a file of a deleted btrfs subvolume: its bytes are the least that comes free with it.
+    pub in_deleted_subvolume: bool,
+    /// The number of that subvolume, if the kernel tells.
+    pub subvolume: Option<u64>,
     /// Who holds it; none where only the filesystem lists it.
     pub held_by: Vec<HeldBy>,
 }
@@ -275,9 +310,9 @@ pub struct Process {
     pub pid: i32,
     /// The thread, where not the whole process holds it.
     pub tid: Option<i32>,
-    /// The descriptor.
+    /// The descriptor: of the file, or of the socket or `io_uring` that has it inside.
     pub fd: Option<u32>,
-    /// `fd`, `map`, `cwd`, `root` or `exe`.
+    /// `fd`, `map`, `cwd`, `root`, `exe`, `socket` or `io_uring`.
     pub via: &'static str,
     /// How the descriptor was opened: `O_RDWR|O_APPEND`.
     pub flags: Option<String>,

@@ -22,6 +22,14 @@ pub enum Kind {
     Mapping,
     /// A loop device whose file is deleted and could not be looked at.
     LoopDevice,
+    /// A socket with descriptors in its queue that could not all be looked at.
+    Socket,
+    /// An `io_uring` with registered files that could not be looked at.
+    Ring,
+    /// An inode without a name that is held through an overlay.
+    Overlay,
+    /// A deleted btrfs subvolume, of which nobody knows what would come free with it.
+    DeletedSubvolume,
     /// A mount point beneath which, or at which, nothing could be looked at.
     Mount,
     /// Another subvolume, which the walk does not enter.
@@ -35,7 +43,16 @@ pub enum Kind {
 impl Kind {
     /// Whether it could only have told who holds what, not how much is held.
     pub fn is_about_holders(self) -> bool {
-        matches!(self, Self::Process | Self::Unlisted | Self::Mapping | Self::LoopDevice)
+        matches!(
+            self,
+            Self::Process
+                | Self::Unlisted
+                | Self::Mapping
+                | Self::LoopDevice
+                | Self::Socket
+                | Self::Ring
+                | Self::Overlay
+        )
     }
 
     /// The name in the JSON report.
@@ -47,6 +64,10 @@ impl Kind {
             Self::Unlisted => "unlisted_processes",
             Self::Mapping => "mapping",
             Self::LoopDevice => "loop_device",
+            Self::Socket => "socket_queue",
+            Self::Ring => "io_uring",
+            Self::Overlay => "overlay_file",
+            Self::DeletedSubvolume => "deleted_subvolume",
             Self::Mount => "mount",
             Self::Subvolume => "subvolume",
             Self::Outside => "outside",
@@ -68,6 +89,14 @@ impl Kind {
             (Self::Mapping, false) => "mapped files",
             (Self::LoopDevice, true) => "deleted file behind a loop device",
             (Self::LoopDevice, false) => "deleted files behind loop devices",
+            (Self::Socket, true) => "socket with queued descriptors",
+            (Self::Socket, false) => "sockets with queued descriptors",
+            (Self::Ring, true) => "io_uring with registered files",
+            (Self::Ring, false) => "io_uring instances with registered files",
+            (Self::Overlay, true) => "deleted file open through an overlay",
+            (Self::Overlay, false) => "deleted files open through overlays",
+            (Self::DeletedSubvolume, true) => "deleted subvolume",
+            (Self::DeletedSubvolume, false) => "deleted subvolumes",
             (Self::Mount, true) => "mount",
             (Self::Mount, false) => "mounts",
             (Self::Subvolume, true) => "subvolume or snapshot",
@@ -83,11 +112,16 @@ impl Kind {
     fn unlocked_by(self) -> &'static [Capability] {
         match self {
             Self::Directory | Self::File | Self::LoopDevice => &[Capability::DacReadSearch],
-            Self::Unlisted => &[Capability::SysPtrace],
+            Self::Unlisted | Self::Socket => &[Capability::SysPtrace],
             Self::Process => &[Capability::SysPtrace, Capability::DacReadSearch],
             Self::Mapping => &[Capability::CheckpointRestore],
             Self::Mount => &[Capability::SysAdmin],
-            Self::Subvolume | Self::Outside | Self::Filesystem => &[],
+            Self::Ring
+            | Self::Overlay
+            | Self::DeletedSubvolume
+            | Self::Subvolume
+            | Self::Outside
+            | Self::Filesystem => &[],
         }
     }
 }

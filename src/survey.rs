@@ -13,7 +13,7 @@ use crate::deadline::within;
 use crate::error::{Error, Result};
 use crate::explain::Request;
 use crate::fs::{self, Listing, Unlinked};
-use crate::holders::{Held, Places, Scan, kernel};
+use crate::holders::{Found, Held, Places, Scan, kernel};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
@@ -40,53 +40,73 @@ pub(crate) fn targets(request: &Request, mounts: &Mounts) -> Result<Vec<Target>>
 }
 
 /// What has no name on each of `targets`, and who holds it: first the filesystems' own lists, which are
-/// complete where there are any, then /proc, which tells who.
+/// complete where there are any, then /proc and the kernel's own objects, which tell who.
 #[expect(clippy::ref_option_ref, reason = "that is what iterating over a slice of options gives")]
 pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
-    let listed: Vec<Option<Vec<Held>>> =
+    let listed: Vec<Option<Listed>> =
         targets.iter().map(|target| list((*target)?, request.timeout)).collect();
-    let none_held = |(target, listed): (&Option<&Target>, &Option<Vec<Held>>)| {
-        let lists_all = |target: &Target| !target.mount.has_subvolumes();
-        (*target).is_none_or(|target| lists_all(target) && listed.as_ref().is_some_and(Vec::is_empty))
+    let none_held = |(target, listed): (&Option<&Target>, &Option<Listed>)| {
+        (*target).is_none_or(|_| listed.as_ref().is_some_and(Listed::is_empty))
     };
     if targets.iter().zip(&listed).all(none_held) {
         // Where nothing is held nobody need be asked who holds it.
         return Ok(targets.iter().map(|_| Scan { listed: true, ..Scan::default() }).collect());
     }
     let places = Arc::new(places(targets, mounts));
-    let mut scans = scan(targets.len(), &places, mounts, request)?;
+    let mut found = scan(targets.len(), &places, mounts, request)?;
     // Of what is not asked for, nothing can be missing.
     let complete: Vec<bool> =
         targets.iter().zip(&listed).map(|(target, listed)| target.is_none() || listed.is_some()).collect();
-    for (scan, listed) in scans.iter_mut().zip(listed) {
-        scan.join(listed.unwrap_or_default());
+    for ((scan, listed), target) in found.scans.iter_mut().zip(listed).zip(targets) {
+        let (Some(listed), Some(target)) = (listed, target) else { continue };
+        scan.join(listed.inodes);
+        scan.listed = true;
+        // Their files are in no list.
+        let subvolume = Skip::new(Kind::DeletedSubvolume, &target.mount.mountpoint, None);
+        scan.skips.extend(std::iter::repeat_n(subvolume, listed.deleted_subvolumes));
     }
+    let mut scans = found.look_further(request.threads, request.timeout);
     kernel::attribute(&mut scans, &complete, &places, Path::new(PROC), request.timeout);
-    for ((scan, listed), target) in scans.iter_mut().zip(complete).zip(targets) {
-        let (true, Some(target)) = (listed, target) else { continue };
-        // Files in a deleted subvolume are in no list.
-        scan.listed = !target.mount.has_subvolumes();
+    for (scan, target) in scans.iter_mut().zip(targets) {
         // What was freed between the list and the scan has no holder, and is not held.
-        if !scan.held.iter().all(Held::is_attributed)
-            && let Some(still) = list(target, request.timeout)
+        if scan.listed
+            && !scan.held.iter().all(Held::is_attributed)
+            && let Some(still) = target.and_then(|target| list(target, request.timeout))
         {
-            scan.keep(&still);
+            scan.keep(&still.inodes);
         }
     }
     Ok(scans)
 }
 
+/// What a filesystem itself lists.
+struct Listed {
+    /// Those without a name.
+    inodes: Vec<Held>,
+    /// How many subvolumes have none either.
+    deleted_subvolumes: usize,
+}
+
+impl Listed {
+    fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.deleted_subvolumes == 0
+    }
+}
+
 /// What the filesystem itself lists as having no name; `None` where it keeps no list, or none that may
 /// be read: then /proc alone has to tell, and what it tells is a lower bound.
-fn list(target: &Target, timeout: Duration) -> Option<Vec<Held>> {
+fn list(target: &Target, timeout: Duration) -> Option<Listed> {
     let (mount, root) = (target.mount.clone(), Arc::clone(target.root.as_ref().ok()?));
-    let listing = within(timeout, move || fs::unlinked(&mount, root.as_fd()))?;
+    let listing = within(timeout, move || {
+        let listing = fs::unlinked(&mount, root.as_fd())?;
+        Ok::<_, Errno>((listing, fs::deleted_subvolumes(&mount, root.as_fd())?))
+    })?;
     match listing {
-        Ok(Listing::Complete(inodes)) => {
+        Ok((Listing::Complete(inodes), deleted_subvolumes)) => {
             let held = |Unlinked { stat, path }| Held { stat, path, holds: Vec::new(), kernel: Vec::new() };
-            Some(inodes.into_iter().map(held).collect())
+            Some(Listed { inodes: inodes.into_iter().map(held).collect(), deleted_subvolumes })
         }
-        Ok(Listing::NotKept) | Err(_) => None,
+        Ok((Listing::NotKept, _)) | Err(_) => None,
     }
 }
 
@@ -110,16 +130,16 @@ fn places(targets: &[Option<&Target>], mounts: &Mounts) -> Places {
 
 /// What processes hold in each of so many places: one scan of /proc for all. That takes no answer from
 /// the filesystem, and no path that leads to it.
-fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
+fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) -> Result<Found> {
     let scanned = crate::holders::scan(Path::new(PROC), places, request.threads, request.timeout);
-    let mut scans = scanned.map_err(|errno| Error::Proc(errno.into()))?;
-    scans.resize_with(count, Scan::default);
+    let mut found = scanned.map_err(|errno| Error::Proc(errno.into()))?;
+    found.scans.resize_with(count, Scan::default);
     if hides_processes(mounts) {
-        for scan in &mut scans {
+        for scan in &mut found.scans {
             scan.skips.push(Skip::new(Kind::Unlisted, PROC, Errno::EPERM));
         }
     }
-    Ok(scans)
+    Ok(found)
 }
 
 /// Whether /proc is mounted so that it lists others' processes only to those who may look into

@@ -9,6 +9,8 @@ mod loop_device;
 mod message;
 pub mod mount;
 pub mod mount_namespace;
+pub mod peek;
+pub mod pidfd;
 pub mod scout;
 pub mod stat;
 pub mod tree_search;

@@ -1,8 +1,9 @@
 //! btrfs: every subvolume's tree notes its orphans. The search sees the running transaction
 //! (`btrfs_search_forward` begins at the tree's newest root), so nothing has to be synced.
 //!
-//! Deleted subvolumes that are still held are not in it: what would come free with one is not
-//! recorded anywhere, as its extents may be shared, and their trees cannot be searched any more.
+//! Files of deleted subvolumes that are still held are not in it: the subvolumes can be counted, but their
+//! trees cannot be searched any more. What would come free with one is not recorded anywhere, as its
+//! extents may be shared.
 
 use std::os::fd::BorrowedFd;
 
@@ -26,6 +27,33 @@ const INODE_AND_SUBVOLUME: libc::c_int = 0x4d;
 
 /// Handles of all orphans, in all subvolumes.
 pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
+    let mut handles = Vec::new();
+    for subvolume in subvolumes(root)? {
+        match orphans(root, subvolume, &mut handles) {
+            // Deleted, now or earlier.
+            Err(Errno::ENOENT) => {}
+            result => result?,
+        }
+    }
+    Ok(handles)
+}
+
+/// How many subvolumes are deleted and still there: held by somebody, or not cleaned up yet. They are the
+/// orphans of the root tree, which tells so before the next commit does (fs/btrfs/inode.c,
+/// `btrfs_delete_subvolume`).
+pub(super) fn deleted_subvolumes(root: BorrowedFd<'_>) -> Result<usize, Errno> {
+    let subvolumes = subvolumes(root)?;
+    let mut count = 0;
+    let first = Key { object: ORPHANS, kind: ORPHAN_ITEM, offset: 0 };
+    items(root, ROOT_TREE, first, Key { offset: u64::MAX, ..first }, |key, _| {
+        // The others are inodes of the old free space cache, which that tree has, too.
+        count += usize::from(subvolumes.binary_search(&key.offset).is_ok());
+    })?;
+    Ok(count)
+}
+
+/// The numbers of all subvolumes.
+fn subvolumes(root: BorrowedFd<'_>) -> Result<Vec<u64>, Errno> {
     let mut subvolumes = vec![TOP_LEVEL];
     let first = Key { object: FIRST_SUBVOLUME, kind: ROOT_ITEM, offset: 0 };
     let last = Key { object: LAST_SUBVOLUME, kind: ROOT_ITEM, offset: u64::MAX };
@@ -36,15 +64,7 @@ pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
         }
     })?;
     subvolumes.dedup();
-    let mut handles = Vec::new();
-    for subvolume in subvolumes {
-        match orphans(root, subvolume, &mut handles) {
-            // Deleted, now or earlier.
-            Err(Errno::ENOENT) => {}
-            result => result?,
-        }
-    }
-    Ok(handles)
+    Ok(subvolumes)
 }
 
 fn orphans(root: BorrowedFd<'_>, subvolume: u64, handles: &mut Vec<Handle>) -> Result<(), Errno> {

@@ -13,9 +13,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::places::Places;
-use super::{Held, Scan};
+use super::{Held, Key, Scan, key};
 use crate::skip::{Kind, Skip};
-use crate::sys::Dev;
 use crate::sys::stat::{Stat, is_stand_in, statx_fd};
 use namespaces::{Mounted, Namespace, Namespaces, What};
 
@@ -116,7 +115,7 @@ impl Attribution<'_> {
     }
 
     fn mounted(&mut self, filesystem: usize, stat: Stat, path: Option<PathBuf>, hold: KernelHold) {
-        if !self.attach((stat.dev, stat.inode), &hold)
+        if !self.attach(key(&stat), &hold)
             && let Some(scan) = self.scans.get_mut(filesystem)
         {
             let path = path.filter(|path| !is_stand_in(path, stat.inode));
@@ -144,7 +143,7 @@ impl Attribution<'_> {
         for device in loops::on_deleted_files(Path::new("/sys/block"), timeout) {
             let hold = KernelHold { via: KernelVia::Loop, name: device.node.to_string_lossy().into_owned() };
             let (filesystem, errno) = match device.inode {
-                Ok(key) if self.attach(key, &hold) => continue,
+                Ok((dev, inode)) if self.attach((dev, None, inode), &hold) => continue,
                 Ok((dev, _)) => (self.places.devices.get(&dev).copied(), None),
                 Err(Errno::ENXIO) => continue,
                 Err(errno) => (self.places.filesystem_of(&device.file), Some(errno)),
@@ -161,7 +160,7 @@ impl Attribution<'_> {
     }
 
     /// Tells of all that know the inode; whether any did.
-    fn attach(&mut self, key: (Dev, u64), hold: &KernelHold) -> bool {
+    fn attach(&mut self, key: Key, hold: &KernelHold) -> bool {
         let inodes = self.scans.iter_mut().flat_map(|scan| &mut scan.held);
         inodes.filter(|inode| inode.key() == key).map(|inode| inode.kernel.push(hold.clone())).count() > 0
     }
@@ -169,7 +168,7 @@ impl Attribution<'_> {
     /// A name alone is a weak claim. It counts only where one inode alone had that name, nobody else
     /// holds it, and nothing has taken its place.
     fn settle(&mut self, namespaces: &Namespaces, timeout: Duration) {
-        let mut settled: Vec<((Dev, u64), KernelHold)> = Vec::new();
+        let mut settled: Vec<(Key, KernelHold)> = Vec::new();
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
             let mut named = held.filter(|held| held.path.as_deref() == Some(&claim.path));

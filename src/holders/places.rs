@@ -23,14 +23,29 @@ pub struct Places {
     pub shown: Vec<(PathBuf, PathBuf)>,
 }
 
+/// Where an inode belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To that one of the filesystems asked for.
+    On(usize),
+    /// Only its mount can tell: it is seen through an overlay, or on btrfs in another mount namespace.
+    Unknown,
+}
+
 impl Places {
-    /// For an inode without a name: which of the filesystems it is on, if any.
-    pub(super) fn without_name(&self, stat: &Stat) -> Option<usize> {
-        if stat.links > 0 {
+    /// Where an inode without a name belongs; `None` where it has one, or is on none of the filesystems
+    /// asked for.
+    pub(super) fn without_name(&self, stat: &Stat) -> Option<Place> {
+        if stat.links > 0 && !stat.is_in_deleted_subvolume() {
             return None;
         }
         let by_mount = || self.mounts.get(&stat.mount?);
-        self.devices.get(&stat.dev).or_else(by_mount).copied()
+        match self.devices.get(&stat.dev).or_else(by_mount) {
+            Some(&number) => Some(Place::On(number)),
+            // Overlays and subvolumes have no device number of their own.
+            None if stat.dev.major == 0 => Some(Place::Unknown),
+            None => None,
+        }
     }
 
     /// Whether following a link of /proc may wait for a server.

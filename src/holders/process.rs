@@ -11,17 +11,17 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 use rayon::prelude::*;
 
-use super::places::Places;
-use super::{DescriptorInfo, Hold, Unseen, Via, proc_maps};
+use super::carriers::Carrier;
+use super::places::{Place, Places};
+use super::{Hold, Unseen, Via, fdinfo, proc_maps};
 use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
 use crate::sys::stat::{Links, Stat, is_stand_in, statx_at};
 
 /// One hold of one inode.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sighting {
-    /// Which of the filesystems asked for.
-    pub(super) filesystem: usize,
+    pub(super) place: Place,
     pub(super) stat: Stat,
     pub(super) path: Option<PathBuf>,
     pub(super) hold: Hold,
@@ -33,6 +33,8 @@ pub(super) enum Outcome {
     Read {
         sightings: Vec<Sighting>,
         unseen: Vec<Unseen>,
+        /// Its descriptors that may have others inside.
+        carriers: Vec<Carrier>,
         /// Why it could not be read whole.
         denied: Option<Errno>,
     },
@@ -42,14 +44,33 @@ pub(super) enum Outcome {
 
 /// Reads process `pid` below `proc`.
 pub(super) fn read(proc: BorrowedFd<'_>, pid: i32, places: &Places) -> Outcome {
-    let mut reader = Reader { pid, places, sightings: Vec::new(), unseen: Vec::new(), denied: None };
+    let mut reader = Reader::new(pid, places);
     let denied = match reader.process(proc) {
         Ok(()) => reader.denied,
         Err(errno) if is_gone(errno) => return Outcome::Nothing,
         Err(_) if holds_nothing(proc, pid) => return Outcome::Nothing,
         Err(errno) => Some(errno),
     };
-    Outcome::Read { sightings: reader.sightings, unseen: reader.unseen, denied }
+    let Reader { sightings, unseen, carriers, .. } = reader;
+    Outcome::Read { sightings, unseen, carriers, denied }
+}
+
+/// The descriptors of one process.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    pub(super) numbers: Vec<u32>,
+    pub(super) sightings: Vec<Sighting>,
+    pub(super) carriers: Vec<Carrier>,
+}
+
+/// Reads the descriptors of process `pid`, and nothing else of it.
+pub(super) fn descriptors(proc: BorrowedFd<'_>, pid: i32, places: &Places) -> Result<Descriptors, Errno> {
+    let task = Task { directory: open_task(proc, pid)?, tid: None };
+    let numbers = numbers(task.directory.as_fd(), c"fd")?;
+    let mut reader = Reader::new(pid, places);
+    reader.descriptors(&task)?;
+    let Reader { sightings, carriers, .. } = reader;
+    Ok(Descriptors { numbers, sightings, carriers })
 }
 
 fn is_gone(errno: Errno) -> bool {
@@ -73,10 +94,24 @@ struct Reader<'a> {
     places: &'a Places,
     sightings: Vec<Sighting>,
     unseen: Vec<Unseen>,
+    carriers: Vec<Carrier>,
     denied: Option<Errno>,
 }
 
-impl Reader<'_> {
+/// What a descriptor leads to.
+enum Seen {
+    /// Something that does not count.
+    Nothing,
+    Inode(Sighting),
+    Carrier(Carrier),
+}
+
+impl<'a> Reader<'a> {
+    fn new(pid: i32, places: &'a Places) -> Self {
+        let (sightings, unseen, carriers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { pid, places, sightings, unseen, carriers, denied: None }
+    }
+
     fn process(&mut self, proc: BorrowedFd<'_>) -> Result<(), Errno> {
         let leader = Task { directory: open_task(proc, self.pid)?, tid: None };
         let has_memory = match self.link(&leader, c"exe", Via::Executable) {
@@ -172,10 +207,10 @@ impl Reader<'_> {
             return Ok(());
         }
         let stat = statx_at(directory, name, Links::Follow)?;
-        if let Some(filesystem) = self.places.without_name(&stat) {
+        if let Some(place) = self.places.without_name(&stat) {
             let path = last_name(read_link(directory, name).ok(), &stat);
             let hold = Hold { pid: self.pid, tid: task.tid, via };
-            self.sightings.push(Sighting { filesystem, stat, path, hold });
+            self.sightings.push(Sighting { place, stat, path, hold });
         }
         Ok(())
     }
@@ -190,48 +225,48 @@ impl Reader<'_> {
         let table = open_directory(task.directory.as_fd(), c"fd")?;
         let this = &*self;
         let read = |numbers: &[u32]| {
-            let (mut found, mut denied) = (Vec::new(), None);
+            let (mut found, mut carriers, mut denied) = (Vec::new(), Vec::new(), None);
             for &number in numbers {
                 match this.descriptor(task, table.as_fd(), number) {
-                    Ok(sighting) => found.extend(sighting),
+                    Ok(Seen::Nothing) => {}
+                    Ok(Seen::Inode(sighting)) => found.push(sighting),
+                    Ok(Seen::Carrier(carrier)) => carriers.push(carrier),
                     Err(errno) if is_gone(errno) || is_elsewhere(errno) => {}
                     Err(errno) => denied = Some(errno),
                 }
             }
-            (found, denied)
+            (found, carriers, denied)
         };
         // Outside a pool, where no threads were to be had, rayon would try to start one.
         let found: Vec<_> = match rayon::current_thread_index() {
             Some(_) => numbers.par_chunks(AT_ONCE).map(read).collect(),
             None => vec![read(&numbers)],
         };
-        for (found, denied) in found {
+        for (found, carriers, denied) in found {
             self.sightings.extend(found);
+            self.carriers.extend(carriers);
             self.denied = self.denied.or(denied);
         }
         Ok(())
     }
 
-    fn descriptor(&self, task: &Task, table: BorrowedFd<'_>, number: u32) -> Result<Option<Sighting>, Errno> {
+    fn descriptor(&self, task: &Task, table: BorrowedFd<'_>, number: u32) -> Result<Seen, Errno> {
         if self.places.may_hang() {
-            let text = fdinfo(task, number)?;
-            let mount = field(&text, "mnt_id:").and_then(|id| id.parse().ok());
+            let mount = fdinfo::mount(&read_fdinfo(task, number)?);
             if mount.is_some_and(|mount| self.places.is_served(mount)) {
-                return Ok(None);
+                return Ok(Seen::Nothing);
             }
         }
         let name = Decimal::new(number);
         let stat = statx_at(table, name.as_c_str(), Links::Follow)?;
-        let Some(filesystem) = self.places.without_name(&stat) else { return Ok(None) };
+        let Some(place) = self.places.without_name(&stat) else {
+            let carrier = Carrier::new(&stat, self.pid, task.tid, number);
+            return Ok(carrier.map_or(Seen::Nothing, Seen::Carrier));
+        };
         let path = last_name(read_link(table, name.as_c_str()).ok(), &stat);
-        let info = fdinfo(task, number).ok().and_then(|text| {
-            Some(DescriptorInfo {
-                flags: i32::from_str_radix(field(&text, "flags:")?, 8).ok()?,
-                position: field(&text, "pos:")?.parse().ok()?,
-            })
-        });
+        let info = read_fdinfo(task, number).ok().and_then(|text| fdinfo::descriptor(&text));
         let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Descriptor { number, info } };
-        Ok(Some(Sighting { filesystem, stat, path, hold }))
+        Ok(Seen::Inode(Sighting { place, stat, path, hold }))
     }
 
     /// Finds deleted files among the mappings by their text, then asks each inode.
@@ -247,10 +282,10 @@ impl Reader<'_> {
                         // A running program is always mapped, too.
                         continue;
                     }
-                    if let Some(filesystem) = self.places.without_name(&stat) {
+                    if let Some(place) = self.places.without_name(&stat) {
                         let path = last_name(read_link(task.directory.as_fd(), &link).ok(), &stat);
                         let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Mapping };
-                        self.sightings.push(Sighting { filesystem, stat, path, hold });
+                        self.sightings.push(Sighting { place, stat, path, hold });
                     }
                 }
                 // Unmapped meanwhile.
@@ -308,11 +343,11 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno>
     openat(parent, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-fn read_link(directory: BorrowedFd<'_>, name: &CStr) -> Result<PathBuf, Errno> {
+pub(super) fn read_link(directory: BorrowedFd<'_>, name: &CStr) -> Result<PathBuf, Errno> {
     readlinkat(directory, name).map(PathBuf::from)
 }
 
-fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+pub(super) fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
     let fd = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut text = Vec::new();
     let read = std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut text);
@@ -320,19 +355,10 @@ fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
     Ok(text)
 }
 
-fn fdinfo(task: &Task, number: u32) -> Result<String, Errno> {
-    let directory = openat(
-        task.directory.as_fd(),
-        c"fdinfo",
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    let text = read_file(directory.as_fd(), Decimal::new(number).as_c_str())?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+fn read_fdinfo(task: &Task, number: u32) -> Result<Vec<u8>, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = openat(task.directory.as_fd(), c"fdinfo", flags, Mode::empty())?;
+    read_file(directory.as_fd(), Decimal::new(number).as_c_str())
 }
 
 /// The entries of a directory of /proc that are numbers.

@@ -13,12 +13,13 @@ use nix::sys::stat::Mode;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::places::Places;
+use super::carriers::Carrier;
+use super::further::Found;
+use super::places::{Place, Places};
 use super::process::{self, Outcome, Sighting, numbers};
-use super::{Held, Hold, Scan, Unseen};
+use super::{Held, Hold, Key, Scan, Unseen, key};
 use crate::deadline::detach;
 use crate::skip::{Kind, Skip};
-use crate::sys::Dev;
 
 /// More would only take longer to start than a scan lasts.
 const MOST_THREADS: usize = 64;
@@ -31,7 +32,7 @@ pub fn scan(
     places: &Arc<Places>,
     threads: Option<NonZero<usize>>,
     timeout: Duration,
-) -> Result<Vec<Scan>, Errno> {
+) -> Result<Found, Errno> {
     let count = places.devices.values().chain(places.mounts.values()).max().map_or(0, |last| last + 1);
     let directory = open(proc, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let pids: Vec<i32> =
@@ -60,8 +61,11 @@ pub fn scan(
     }
     gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
     gathered.skips.extend(outside_namespace(proc));
-    gathered.leave_out_own(own_pid(proc));
-    Ok(gathered.by_filesystem(places, count))
+    let own = own_pid(proc);
+    gathered.leave_out_own(own);
+    let (carriers, foreign) = (std::mem::take(&mut gathered.carriers), std::mem::take(&mut gathered.foreign));
+    let scans = gathered.by_filesystem(places, count);
+    Ok(Found { scans, proc: proc.to_owned(), places: Arc::clone(places), carriers, foreign, own })
 }
 
 /// This process's number in that /proc: `/proc/self` leads there.
@@ -83,7 +87,10 @@ fn process_skip(proc: &Path, pid: i32, errno: Errno) -> Skip {
 
 #[derive(Default)]
 struct Gathered {
-    held: FxHashMap<(usize, Dev, u64), Held>,
+    held: FxHashMap<(usize, Key), Held>,
+    /// Those whose place is not known.
+    foreign: Vec<Sighting>,
+    carriers: Vec<Carrier>,
     unseen: Vec<Unseen>,
     skips: Vec<Skip>,
     processes: u64,
@@ -92,12 +99,13 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, proc: &Path, pid: i32, outcome: Outcome) {
         match outcome {
-            Outcome::Read { sightings, unseen, denied } => {
+            Outcome::Read { sightings, unseen, carriers, denied } => {
                 match denied {
                     Some(errno) => self.skips.push(process_skip(proc, pid, errno)),
                     None => self.processes += 1,
                 }
                 self.unseen.extend(unseen);
+                self.carriers.extend(carriers);
                 for sighting in sightings {
                     self.sighting(sighting);
                 }
@@ -107,8 +115,12 @@ impl Gathered {
     }
 
     fn sighting(&mut self, sighting: Sighting) {
-        let Sighting { filesystem, stat, path, hold } = sighting;
-        match self.held.entry((filesystem, stat.dev, stat.inode)) {
+        let Place::On(filesystem) = sighting.place else {
+            self.foreign.push(sighting);
+            return;
+        };
+        let Sighting { stat, path, hold, .. } = sighting;
+        match self.held.entry((filesystem, key(&stat))) {
             Entry::Occupied(mut entry) => {
                 let held = entry.get_mut();
                 // It may have grown between two looks.
@@ -129,6 +141,8 @@ impl Gathered {
         for held in self.held.values_mut().filter(|held| !held.holds.iter().all(is_own)) {
             held.holds.retain(|hold| !is_own(hold));
         }
+        self.foreign.retain(|sighting| !is_own(&sighting.hold));
+        self.carriers.retain(|carrier| Some(carrier.pid) != own);
     }
 
     fn by_filesystem(mut self, places: &Places, count: usize) -> Vec<Scan> {
@@ -138,20 +152,18 @@ impl Gathered {
             .collect();
         for unseen in self.unseen {
             let Some(&filesystem) = places.devices.get(&unseen.dev) else { continue };
-            let known = self.held.contains_key(&(filesystem, unseen.dev, unseen.inode));
+            let known = self.held.contains_key(&(filesystem, (unseen.dev, None, unseen.inode)));
             let skips = &mut scans[filesystem].skips;
             let skip = Skip::new(Kind::Mapping, unseen.path, unseen.errno);
             if !known && !skips.contains(&skip) {
                 skips.push(skip);
             }
         }
-        for ((filesystem, ..), mut held) in self.held {
-            held.holds.sort_unstable_by_key(|hold| (hold.via.rank(), *hold));
-            held.holds.dedup();
+        for ((filesystem, _), held) in self.held {
             scans[filesystem].held.push(held);
         }
         for scan in &mut scans {
-            scan.held.sort_by_key(|held| (std::cmp::Reverse(held.stat.allocated), held.stat.inode));
+            scan.sort();
         }
         scans
     }

@@ -269,7 +269,9 @@ fn held_open(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         screen.sentence(&format!("Deleted files {who}:"));
         screen.blank();
         tables::holders(screen, &filesystem.holders, None);
+        tables::unattributed(screen, &filesystem.holders, &filesystem.unattributed_reasons);
     }
+    tables::subvolumes(screen, &filesystem.holders);
 }
 
 /// Whether there is nothing to explain: the gap is negligible, and so is each row in it.

@@ -131,7 +131,7 @@ fn receive(socket: BorrowedFd<'_>, timeout: Duration) -> (Vec<Answer>, bool) {
 }
 
 /// Whether something comes before `deadline`. Signals do not cut it short.
-fn wait_for(socket: BorrowedFd<'_>, deadline: Instant) -> bool {
+pub(super) fn wait_for(socket: BorrowedFd<'_>, deadline: Instant) -> bool {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut ends = [PollFd::new(socket, PollFlags::POLLIN)];

@@ -15,7 +15,7 @@ use super::Dev;
 pub const BLOCK_UNIT: u64 = 512;
 
 /// What statx(2) says of one inode, as far as the ledger needs it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Stat {
     /// The device the inode reports (on btrfs that of its subvolume).
     pub dev: Dev,
@@ -31,14 +31,52 @@ pub struct Stat {
     pub size: u64,
     /// Last modification, seconds since the epoch.
     pub modified: i64,
+    /// When it was made; zero where the filesystem does not record that.
+    pub created: Moment,
+    /// When anything about it last changed.
+    pub changed: Moment,
+    /// On btrfs the number of its subvolume; `None` elsewhere, and before Linux 6.10.
+    pub subvolume: Option<u64>,
     /// The mount it was reached through, as in mountinfo; `None` before Linux 5.8.
     pub mount: Option<u64>,
+}
+
+/// A time as the filesystem stores it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Since the epoch.
+    pub seconds: i64,
+    /// And so much more.
+    pub nanoseconds: u32,
+}
+
+impl From<libc::statx_timestamp> for Moment {
+    fn from(time: libc::statx_timestamp) -> Self {
+        Self { seconds: time.tv_sec, nanoseconds: time.tv_nsec }
+    }
 }
 
 impl Stat {
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    /// Whether it is a file of a deleted btrfs subvolume, which is kept until the last one is let go. The
+    /// subvolume has given back its device number then (fs/btrfs/disk-io.c, `btrfs_free_fs_root`), and
+    /// the kernel gives 0 to nothing else (fs/super.c, `get_anon_bdev`).
+    pub fn is_in_deleted_subvolume(&self) -> bool {
+        self.dev == Dev::default()
+    }
+
+    /// Whether two looks, one of them through an overlay, which gives it a number of its own, may
+    /// have been at the same inode.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        let looks = |stat: &Self| {
+            let times = (stat.created, stat.changed, stat.modified);
+            (stat.mode, stat.links, stat.size, stat.allocated, times)
+        };
+        looks(self) == looks(other)
     }
 }
 
@@ -80,6 +118,9 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Stat, Errno> {
         | libc::STATX_BLOCKS
         | libc::STATX_SIZE
         | libc::STATX_MTIME
+        | libc::STATX_CTIME
+        | libc::STATX_BTIME
+        | libc::STATX_SUBVOL
         | libc::STATX_MNT_ID;
     let mut buffer = MaybeUninit::<libc::statx>::uninit();
     // SAFETY: `name` is NUL-terminated and `buffer` has room for one struct statx. The raw
@@ -98,6 +139,9 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Stat, Errno> {
         allocated: raw.stx_blocks.saturating_mul(BLOCK_UNIT),
         size: raw.stx_size,
         modified: raw.stx_mtime.tv_sec,
+        created: raw.stx_btime.into(),
+        changed: raw.stx_ctime.into(),
+        subvolume: (raw.stx_mask & libc::STATX_SUBVOL != 0).then_some(raw.stx_subvol),
         mount: (raw.stx_mask & libc::STATX_MNT_ID != 0).then_some(raw.stx_mnt_id),
     })
 }

@@ -6,6 +6,7 @@
 //! (`-` where there is no descriptor). The idea is util-linux's `test_mkfds`.
 
 mod files;
+mod passed;
 mod tasks;
 mod traps;
 
@@ -49,6 +50,16 @@ const SITUATIONS: &[Situation] = &[
     ("root", 0, tasks::root_directory),
     ("thread-cwd", 0, tasks::thread_working_directory),
     ("fork-shared", MIB, tasks::fork_shared),
+    ("queued-stream", MIB, passed::queued_stream),
+    ("queued-datagram", MIB, passed::queued_datagram),
+    ("queued-second", MIB, passed::queued_second),
+    ("queued-peek-offset", MIB, passed::queued_peek_offset),
+    ("queued-unaccepted", MIB, passed::queued_unaccepted),
+    ("queued-live", MIB, passed::queued_live),
+    ("queued-existing", 0, passed::queued_existing),
+    ("registered", MIB, passed::registered),
+    ("written", MIB, passed::written),
+    ("inside", 0, passed::inside),
     ("live-deleted-name", 64 * KIB, traps::live_deleted_name),
     ("hardlink-left", 64 * KIB, traps::hardlink_left),
     ("memfd", MIB, traps::memfd),

@@ -30,18 +30,29 @@ impl Holder {
         Self::start_with(situation, path, None, true)
     }
 
+    /// In a mount namespace of its own, with copies of all mounts.
+    pub(crate) fn start_unshared(situation: &str, path: &Path) -> Self {
+        let mut command = Command::new("unshare");
+        command.arg("--mount").arg(program()).arg(situation).arg(path);
+        Self::run(situation, command)
+    }
+
     fn start_with(situation: &str, path: &Path, size: Option<u64>, as_nobody: bool) -> Self {
         use std::os::unix::process::CommandExt;
         static PROGRAM: OnceLock<File> = OnceLock::new();
         let mut command = Command::new(reachable(&program(), &PROGRAM));
         command.arg0("holder").arg(situation).arg(path);
         command.args(size.map(|size| size.to_string()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // A working directory in the test's filesystem would keep it busy.
-        command.current_dir("/");
         if as_nobody {
             command.uid(NOBODY).gid(NOBODY);
         }
+        Self::run(situation, command)
+    }
+
+    fn run(situation: &str, mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A working directory in the test's filesystem would keep it busy.
+        command.current_dir("/");
         tie_to_test(&mut command, None);
         let mut child = command.spawn().expect("the holder starts");
         let mut line = String::new();
@@ -55,6 +66,12 @@ impl Holder {
             panic!("holder {situation}: {line:?}, {:?}", child.wait());
         };
         Self { child, said }
+    }
+
+    /// Ends its input and waits: whether it found everything as it had left it.
+    pub(crate) fn finish(mut self) -> bool {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().success()
     }
 
     fn number(&self, key: &str) -> u64 {

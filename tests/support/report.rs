@@ -83,7 +83,8 @@ fn check_filesystem(fs: &Value) {
     let held: i128 = holders.iter().map(|h| number(&h["bytes"])).sum();
     let rows = row(fs, "unlinked_open") + row(fs, "unlinked_kernel") + row(fs, "unlinked_unattributed");
     assert_eq!(rows, held, "each held inode counted once: {fs:#}");
-    let mut inodes: Vec<_> = holders.iter().map(|h| (h["dev"].as_str(), h["inode"].as_u64())).collect();
+    let key = |h: &Value| (h["dev"].to_string(), h["subvolume"].to_string(), h["inode"].to_string());
+    let mut inodes: Vec<_> = holders.iter().map(key).collect();
     inodes.sort_unstable();
     inodes.dedup();
     assert_eq!(inodes.len(), holders.len(), "{:#}", fs["holders"]);

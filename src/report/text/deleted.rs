@@ -1,12 +1,13 @@
 //! The screen of the command `deleted`: what is held, on disk or in memory, by whom.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::layout::elapsed;
 use super::table::{self, Align, column};
 use super::{Detail, Screen, Style, skips, tables};
 use crate::bytes::{Bytes, grouped};
-use crate::report::{Deleted, HeldOn, Skipped};
+use crate::report::{Deleted, HeldOn, Reason, Skipped, UnattributedReason};
 use crate::skip::Kind;
 
 /// The whole screen.
@@ -19,11 +20,13 @@ pub fn render(report: &Deleted, style: &Style) -> String {
         screen.blank();
         if report.sums.is_empty() {
             tables::holders(&mut screen, &report.holders, interval);
+            tables::unattributed(&mut screen, &report.holders, &reasons(report));
         } else {
             sums(&mut screen, report);
         }
         filesystems(&mut screen, report);
     }
+    tables::subvolumes(&mut screen, &report.holders);
     if style.detail != Detail::Quiet {
         let skipped: Vec<&Skipped> = report.skipped.iter().collect();
         let (processes_read, as_root) = (report.processes_read, report.run.as_root);
@@ -63,6 +66,19 @@ fn summary(report: &Deleted, style: &Style) -> String {
         1 => format!("1 deleted file is still held: {amounts}."),
         _ => format!("{} deleted files are still held: {amounts}.", grouped(count)),
     }
+}
+
+/// What may hold those without a known holder: processes, sockets and the like are the same for all
+/// filesystems.
+fn reasons(report: &Deleted) -> Vec<UnattributedReason> {
+    let mut counts: BTreeMap<Reason, u64> = BTreeMap::new();
+    for UnattributedReason { reason, count } in
+        report.filesystems.iter().flat_map(|on| &on.unattributed_reasons)
+    {
+        let most = counts.entry(*reason).or_default();
+        *most = (*most).max(*count);
+    }
+    counts.into_iter().map(|(reason, count)| UnattributedReason { reason, count }).collect()
 }
 
 /// What each process or unit holds.

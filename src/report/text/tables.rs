@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::Screen;
-use super::layout::{ago, cut_start};
+use super::layout::{ago, cut_start, list};
 use super::table::{self, Align, column, expendable};
 use crate::bytes::{Bytes, Gap, Units, grouped};
-use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process};
+use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason};
 
 /// How much of a container's id is shown, as its runtime does.
 const SHORT_ID: usize = 12;
@@ -56,6 +56,57 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
             grouped(count as u64)
         ));
     }
+}
+
+/// `Nobody was found who holds 2 of them. What may: 1 process that could not be inspected.`
+pub(super) fn unattributed(screen: &mut Screen<'_>, holders: &[Holder], reasons: &[UnattributedReason]) {
+    let count = holders.iter().filter(|holder| holder.held_by.is_empty()).count();
+    if count == 0 {
+        return;
+    }
+    let of_them =
+        if holders.len() == 1 { "it".to_owned() } else { format!("{} of them", grouped(count as u64)) };
+    let reasons: Vec<String> = reasons.iter().map(reason).collect();
+    let may = if reasons.is_empty() { String::new() } else { format!(" What may: {}.", list(&reasons)) };
+    screen.blank();
+    screen.sentence(&format!("Nobody was found who holds {of_them}.{may}"));
+}
+
+fn reason(reason: &UnattributedReason) -> String {
+    let (one, many) = match reason.reason {
+        Reason::ProcessesNotInspected => {
+            ("process that could not be inspected", "processes that could not be inspected")
+        }
+        Reason::ProcessesNotListed => return "a process that is not listed here".to_owned(),
+        Reason::MappedFiles => ("mapped file that could not be read", "mapped files that could not be read"),
+        Reason::SocketsWithQueuedDescriptors => {
+            ("socket with queued descriptors", "sockets with queued descriptors")
+        }
+        Reason::IoUringRegisteredFiles => {
+            ("io_uring with registered files", "io_uring instances with registered files")
+        }
+        Reason::FilesOpenThroughOverlays => {
+            ("deleted file open through an overlay", "deleted files open through overlays")
+        }
+    };
+    format!("{} {}", grouped(reason.count), if reason.count == 1 { one } else { many })
+}
+
+/// What a file in a deleted subvolume keeps besides itself.
+pub(super) fn subvolumes(screen: &mut Screen<'_>, holders: &[Holder]) {
+    let held: Vec<&Holder> = holders.iter().filter(|holder| holder.in_deleted_subvolume).collect();
+    if held.is_empty() {
+        return;
+    }
+    let mut by: Vec<String> = held.iter().map(|holder| handle(holder)).collect();
+    let more = by.len().saturating_sub(screen.style.top);
+    by.truncate(screen.style.top);
+    by.extend((more > 0).then(|| format!("{} more", grouped(more as u64))));
+    screen.blank();
+    screen.sentence(&format!(
+        "A deleted subvolume is kept as long as one of its files is held, with all that was in it: by {}.",
+        list(&by)
+    ));
 }
 
 /// `+1.2 MiB/s`; nothing for what was not there at the first look.

@@ -110,6 +110,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         unexplained_bound_bytes: ledger.bound,
         remedies: crate::remedy::advise(&holders),
         holders,
+        unattributed_reasons: Vec::new(),
         hidden: hidden.into_iter().collect(),
         directories: Vec::new(),
         findings: Vec::new(),

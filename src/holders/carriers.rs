@@ -1,0 +1,189 @@
+//! Descriptors that have other open files inside, which no link of /proc leads to: unix sockets with
+//! messages that nobody has received yet, and `io_uring` with its registered files. Looked into only where a
+//! holder is missed: each costs more than a look at a descriptor.
+
+use std::ffi::CString;
+use std::num::NonZero;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use rayon::prelude::*;
+
+use super::fdinfo::{self, Registered};
+use super::places::Places;
+use super::process::{self, Sighting, read_file, read_link};
+use super::{Hold, Via};
+use crate::sys::peek::{FIRST_COPY, Peek};
+use crate::sys::pidfd;
+use crate::sys::stat::{Stat, statx_fd};
+
+/// A descriptor that may have others inside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Carrier {
+    kind: Kind,
+    inode: u64,
+    pub(super) pid: i32,
+    tid: Option<i32>,
+    number: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Socket,
+    /// An inode without a type: `eventfd(2)`, `epoll(7)`, `io_uring(7)`, ...
+    Anonymous,
+}
+
+impl Carrier {
+    /// Descriptor `number` of that task, if it is one.
+    pub(super) fn new(stat: &Stat, pid: i32, tid: Option<i32>, number: u32) -> Option<Self> {
+        let kind = match stat.mode & libc::S_IFMT {
+            libc::S_IFSOCK => Kind::Socket,
+            0 => Kind::Anonymous,
+            _ => return None,
+        };
+        Some(Self { kind, inode: stat.inode, pid, tid, number })
+    }
+
+    /// Where it is in /proc.
+    pub(super) fn path(&self, proc: &Path) -> PathBuf {
+        proc.join(self.below("fd"))
+    }
+
+    fn below(&self, directory: &str) -> String {
+        format!("{}/{directory}/{}", self.tid.unwrap_or(self.pid), self.number)
+    }
+
+    fn hold(&self) -> Hold {
+        let number = self.number;
+        let via = match self.kind {
+            Kind::Socket => Via::Socket { number },
+            Kind::Anonymous => Via::Ring { number },
+        };
+        Hold { pid: self.pid, tid: self.tid, via }
+    }
+}
+
+/// A ring with registered files of which one is deleted, or may be.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub(super) carrier: Carrier,
+    pub(super) hold: Hold,
+    pub(super) files: Registered,
+}
+
+/// What was found inside.
+#[derive(Debug, Default)]
+pub(super) struct Inside {
+    /// In the queues of sockets.
+    pub(super) sightings: Vec<Sighting>,
+    /// Sockets with descriptors in their queue that could not all be looked at.
+    pub(super) sockets: Vec<(Carrier, Option<Errno>)>,
+    pub(super) rings: Vec<Ring>,
+}
+
+/// What the text of fdinfo says is inside.
+enum Load {
+    Nothing,
+    Queue(usize),
+    Files(Registered),
+}
+
+/// How to look inside.
+pub(super) struct Look<'a> {
+    /// The directory /proc.
+    pub(super) proc: BorrowedFd<'a>,
+    pub(super) places: &'a Places,
+    pub(super) threads: Option<NonZero<usize>>,
+    /// How long to wait for one socket.
+    pub(super) timeout: Duration,
+    /// Whether the numbers in that /proc are those of this process's own pid namespace. Otherwise
+    /// `pidfd_open(2)` would open other processes.
+    pub(super) same_numbers: bool,
+}
+
+impl Look<'_> {
+    /// Looks into all of `carriers`.
+    pub(super) fn inside(&self, mut carriers: Vec<Carrier>) -> Inside {
+        carriers.sort_unstable();
+        // A socket that several processes have is looked into once.
+        let same =
+            |a: &Carrier, b: &Carrier| a.kind == Kind::Socket && (b.kind, b.inode) == (a.kind, a.inode);
+        let groups: Vec<&[Carrier]> = carriers.chunk_by(same).collect();
+        let load = |group: &&[Carrier]| group.first().map_or(Load::Nothing, |first| self.load(first));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, NonZero::get)).build();
+        let loads: Vec<Load> = match pool {
+            Ok(pool) => pool.install(|| groups.par_iter().map(load).collect()),
+            // No more threads to be had: then one after the other.
+            Err(_) => groups.iter().map(load).collect(),
+        };
+        let mut inside = Inside::default();
+        for (group, load) in groups.into_iter().zip(loads) {
+            let [carrier, ..] = group else { continue };
+            match load {
+                Load::Nothing => {}
+                Load::Files(files) => {
+                    inside.rings.push(Ring { carrier: carrier.clone(), hold: carrier.hold(), files });
+                }
+                Load::Queue(count) => match self.queue(carrier, count) {
+                    Ok((sightings, whole)) => {
+                        let held = |sighting: Sighting| {
+                            group.iter().map(move |by| Sighting { hold: by.hold(), ..sighting.clone() })
+                        };
+                        inside.sightings.extend(sightings.into_iter().flat_map(held));
+                        inside.sockets.extend((!whole).then(|| (carrier.clone(), None)));
+                    }
+                    // Closed, or received, meanwhile.
+                    Err(Errno::ESRCH | Errno::EBADF | Errno::EAGAIN) => {}
+                    Err(errno) => inside.sockets.push((carrier.clone(), Some(errno))),
+                },
+            }
+        }
+        inside
+    }
+
+    fn load(&self, carrier: &Carrier) -> Load {
+        let name = |directory| CString::new(carrier.below(directory)).unwrap_or_default();
+        let is_ring = || {
+            let link = read_link(self.proc, &name("fd"));
+            link.is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
+        };
+        if carrier.kind == Kind::Anonymous && !is_ring() {
+            return Load::Nothing;
+        }
+        let Ok(text) = read_file(self.proc, &name("fdinfo")) else { return Load::Nothing };
+        match carrier.kind {
+            Kind::Socket => match fdinfo::queued(&text) {
+                0 => Load::Nothing,
+                count => Load::Queue(count),
+            },
+            Kind::Anonymous => match fdinfo::registered(&text) {
+                files if files == Registered::default() => Load::Nothing,
+                files => Load::Files(files),
+            },
+        }
+    }
+
+    /// What counts among the `count` descriptors in the queue of a socket, and whether they all could be
+    /// looked at.
+    fn queue(&self, carrier: &Carrier, count: usize) -> Result<(Vec<Sighting>, bool), Errno> {
+        if carrier.tid.is_some() || !self.same_numbers {
+            // Only a whole process can be asked for a descriptor.
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let socket = pidfd::get(pidfd::open(carrier.pid)?.as_fd(), carrier.number)?;
+        if statx_fd(socket.as_fd())?.inode != carrier.inode {
+            return Err(Errno::EBADF);
+        }
+        let peek = Peek::at(socket.as_fd(), self.timeout)?;
+        let copies = process::descriptors(self.proc, peek.pid(), self.places)?;
+        let number = copies.numbers.iter().filter(|&&number| number >= FIRST_COPY).count();
+        // Sockets in the queue may have others in theirs.
+        let nested = copies.carriers.iter().filter(|inner| inner.number >= FIRST_COPY);
+        let empty = |inner: &Carrier| matches!(self.load(inner), Load::Nothing);
+        let whole = number >= count && nested.into_iter().all(empty);
+        Ok((copies.sightings, whole))
+    }
+}
