@@ -7,6 +7,9 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
 
 use support::filesystem::Filesystem;
 use support::holder::Holder;
@@ -117,4 +120,25 @@ fn in_a_pid_namespace() {
     let fs_report = only(&report);
     assert_eq!(list(&fs_report["skipped"]).len(), skips(fs_report, "unlisted_processes").len());
     assert_eq!(row(fs_report, "unlinked_open"), i128::from(MIB));
+}
+
+/// As in a container that sees the machine's /proc: its numbers mean other processes to system calls.
+#[test]
+fn the_proc_of_an_outer_pid_namespace() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let holders = ["thread-table", "zombie-leader", "many-fds", "queued-stream"]
+        .map(|situation| Holder::start(situation, &fs.path().join(situation)));
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_whyfull"), "--json"]).arg(fs.path());
+    let output = command.output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for holder in &holders[..3] {
+        let held_by = list(&holder_of(only(&report), holder.inode())["held_by"]);
+        assert!(held_by.iter().all(|held| held["pid"] == holder.pid()), "{report:#}");
+        assert!(!held_by.is_empty(), "{report:#}");
+    }
+    // The queue of a socket cannot be looked into through such a number.
+    assert_eq!(list(&holder_of(only(&report), holders[3].inode())["held_by"]).len(), 0, "{report:#}");
+    assert_eq!(skips(only(&report), "unlisted_processes").len(), 0, "{report:#}");
 }

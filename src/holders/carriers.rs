@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::num::NonZero;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::fdinfo::{self, Registered};
 use super::places::Places;
-use super::process::{self, Sighting, read_file, read_link};
+use super::process::{self, Proc, Sighting, read_file, read_link};
 use super::{Hold, Via};
 use crate::sys::peek::{FIRST_COPY, Peek};
 use crate::sys::pidfd;
@@ -93,15 +93,11 @@ enum Load {
 
 /// How to look inside.
 pub(super) struct Look<'a> {
-    /// The directory /proc.
-    pub(super) proc: BorrowedFd<'a>,
+    pub(super) proc: Proc<'a>,
     pub(super) places: &'a Places,
     pub(super) threads: Option<NonZero<usize>>,
     /// How long to wait for one socket.
     pub(super) timeout: Duration,
-    /// Whether the numbers in that /proc are those of this process's own pid namespace. Otherwise
-    /// `pidfd_open(2)` would open other processes.
-    pub(super) same_numbers: bool,
 }
 
 impl Look<'_> {
@@ -147,13 +143,13 @@ impl Look<'_> {
     fn load(&self, carrier: &Carrier) -> Load {
         let name = |directory| CString::new(carrier.below(directory)).unwrap_or_default();
         let is_ring = || {
-            let link = read_link(self.proc, &name("fd"));
+            let link = read_link(self.proc.directory, &name("fd"));
             link.is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
         };
         if carrier.kind == Kind::Anonymous && !is_ring() {
             return Load::Nothing;
         }
-        let Ok(text) = read_file(self.proc, &name("fdinfo")) else { return Load::Nothing };
+        let Ok(text) = read_file(self.proc.directory, &name("fdinfo")) else { return Load::Nothing };
         match carrier.kind {
             Kind::Socket => match fdinfo::queued(&text) {
                 0 => Load::Nothing,
@@ -169,7 +165,7 @@ impl Look<'_> {
     /// What counts among the `count` descriptors in the queue of a socket, and whether they all could be
     /// looked at.
     fn queue(&self, carrier: &Carrier, count: usize) -> Result<(Vec<Sighting>, bool), Errno> {
-        if carrier.tid.is_some() || !self.same_numbers {
+        if carrier.tid.is_some() || !self.proc.same_numbers {
             // Only a whole process can be asked for a descriptor.
             return Err(Errno::EOPNOTSUPP);
         }

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use super::carriers::{Carrier, Inside, Look, Ring};
 use super::overlay::{self, Tables};
 use super::places::{Place, Places};
-use super::process::Sighting;
+use super::process::{Proc, Sighting};
 use super::{Held, Hold, Key, Scan, key};
 use crate::skip::{Kind, Skip};
 
@@ -27,8 +27,8 @@ pub struct Found {
     pub(super) carriers: Vec<Carrier>,
     /// Sightings whose place is not known.
     pub(super) foreign: Vec<Sighting>,
-    /// This process's number in that /proc.
-    pub(super) own: Option<i32>,
+    /// Whether that /proc has this process's own numbers.
+    pub(super) same_numbers: bool,
 }
 
 impl Found {
@@ -63,8 +63,8 @@ impl Found {
     fn look_inside(&mut self, threads: Option<NonZero<usize>>, timeout: Duration) -> Inside {
         // Without /proc nothing would have been found before.
         let Ok(directory) = File::open(&self.proc) else { return Inside::default() };
-        let same_numbers = self.own == Some(nix::unistd::getpid().as_raw());
-        let look = Look { proc: directory.as_fd(), places: &self.places, threads, timeout, same_numbers };
+        let proc = Proc { directory: directory.as_fd(), same_numbers: self.same_numbers };
+        let look = Look { proc, places: &self.places, threads, timeout };
         look.inside(std::mem::take(&mut self.carriers))
     }
 

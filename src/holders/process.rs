@@ -18,6 +18,15 @@ use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
 use crate::sys::stat::{Links, Stat, is_stand_in, statx_at};
 
+/// The directory /proc.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proc<'a> {
+    pub(super) directory: BorrowedFd<'a>,
+    /// Whether the numbers in it are those of this process's own pid namespace. Otherwise system calls
+    /// that take such a number mean other processes.
+    pub(super) same_numbers: bool,
+}
+
 /// One hold of one inode.
 #[derive(Clone, Debug)]
 pub(super) struct Sighting {
@@ -43,12 +52,12 @@ pub(super) enum Outcome {
 }
 
 /// Reads process `pid` below `proc`.
-pub(super) fn read(proc: BorrowedFd<'_>, pid: i32, places: &Places) -> Outcome {
-    let mut reader = Reader::new(pid, places);
-    let denied = match reader.process(proc) {
+pub(super) fn read(proc: Proc<'_>, pid: i32, places: &Places) -> Outcome {
+    let mut reader = Reader::new(proc, pid, places);
+    let denied = match reader.process() {
         Ok(()) => reader.denied,
         Err(errno) if is_gone(errno) => return Outcome::Nothing,
-        Err(_) if holds_nothing(proc, pid) => return Outcome::Nothing,
+        Err(_) if holds_nothing(proc.directory, pid) => return Outcome::Nothing,
         Err(errno) => Some(errno),
     };
     let Reader { sightings, unseen, carriers, .. } = reader;
@@ -64,10 +73,10 @@ pub(super) struct Descriptors {
 }
 
 /// Reads the descriptors of process `pid`, and nothing else of it.
-pub(super) fn descriptors(proc: BorrowedFd<'_>, pid: i32, places: &Places) -> Result<Descriptors, Errno> {
-    let task = Task { directory: open_task(proc, pid)?, tid: None };
+pub(super) fn descriptors(proc: Proc<'_>, pid: i32, places: &Places) -> Result<Descriptors, Errno> {
+    let task = Task { directory: open_task(proc.directory, pid)?, tid: None };
     let numbers = numbers(task.directory.as_fd(), c"fd")?;
-    let mut reader = Reader::new(pid, places);
+    let mut reader = Reader::new(proc, pid, places);
     reader.descriptors(&task)?;
     let Reader { sightings, carriers, .. } = reader;
     Ok(Descriptors { numbers, sightings, carriers })
@@ -90,6 +99,7 @@ struct Task {
 }
 
 struct Reader<'a> {
+    proc: Proc<'a>,
     pid: i32,
     places: &'a Places,
     sightings: Vec<Sighting>,
@@ -107,12 +117,13 @@ enum Seen {
 }
 
 impl<'a> Reader<'a> {
-    fn new(pid: i32, places: &'a Places) -> Self {
+    fn new(proc: Proc<'a>, pid: i32, places: &'a Places) -> Self {
         let (sightings, unseen, carriers) = (Vec::new(), Vec::new(), Vec::new());
-        Self { pid, places, sightings, unseen, carriers, denied: None }
+        Self { proc, pid, places, sightings, unseen, carriers, denied: None }
     }
 
-    fn process(&mut self, proc: BorrowedFd<'_>) -> Result<(), Errno> {
+    fn process(&mut self) -> Result<(), Errno> {
+        let proc = self.proc.directory;
         let leader = Task { directory: open_task(proc, self.pid)?, tid: None };
         let has_memory = match self.link(&leader, c"exe", Via::Executable) {
             Ok(()) => true,
@@ -128,12 +139,12 @@ impl<'a> Reader<'a> {
         if has_memory {
             self.mappings(&leader)?;
         }
-        self.threads(proc, &leader, has_memory)
+        self.threads(&leader, has_memory)
     }
 
     /// Reads what threads have for themselves. kcmp(2) tells which share a table; where it does not
     /// say, each is read.
-    fn threads(&mut self, proc: BorrowedFd<'_>, leader: &Task, has_memory: bool) -> Result<(), Errno> {
+    fn threads(&mut self, leader: &Task, has_memory: bool) -> Result<(), Errno> {
         // The link count of the task directory is two more than the number of threads
         // (fs/proc/base.c, `proc_task_getattr`).
         let threads = statx_at(leader.directory.as_fd(), c"task", Links::Follow)?.links;
@@ -148,7 +159,7 @@ impl<'a> Reader<'a> {
             if tid == self.pid {
                 continue;
             }
-            let read = self.thread(proc, tid, &mut tables, &mut places, &mut memory_read);
+            let read = self.thread(tid, &mut tables, &mut places, &mut memory_read);
             if let Err(errno) = read
                 && !is_gone(errno)
             {
@@ -160,20 +171,19 @@ impl<'a> Reader<'a> {
 
     fn thread(
         &mut self,
-        proc: BorrowedFd<'_>,
         tid: i32,
         tables: &mut Vec<i32>,
         places: &mut Vec<i32>,
         memory_read: &mut bool,
     ) -> Result<(), Errno> {
-        let own_table = !shares(tid, tables, Resource::Files);
-        let own_places = !shares(tid, places, Resource::Directories);
+        let own_table = !self.shares(tid, tables, Resource::Files);
+        let own_places = !self.shares(tid, places, Resource::Directories);
         if !own_table && !own_places && *memory_read {
             return Ok(());
         }
         // Every thread has a directory of its own directly in /proc, though it is not listed there;
         // unlike task/TID it has map_files.
-        let thread = Task { directory: open_task(proc, tid)?, tid: Some(tid) };
+        let thread = Task { directory: open_task(self.proc.directory, tid)?, tid: Some(tid) };
         if own_table {
             tables.push(tid);
             self.descriptors(&thread)?;
@@ -187,6 +197,11 @@ impl<'a> Reader<'a> {
             self.mappings(&thread)?;
         }
         Ok(())
+    }
+
+    /// Whether `tid` shares `what` with one of the tasks that have been read.
+    fn shares(&self, tid: i32, read: &[i32], what: Resource) -> bool {
+        self.proc.same_numbers && read.iter().any(|&other| kcmp::same(other, tid, what) == Ok(true))
     }
 
     fn directories(&mut self, task: &Task) -> Result<(), Errno> {
@@ -300,11 +315,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether `tid` shares `what` with one of the tasks that have been read.
-fn shares(tid: i32, read: &[i32], what: Resource) -> bool {
-    read.iter().any(|&other| kcmp::same(other, tid, what) == Ok(true))
-}
-
 /// The name without " (deleted)"; none for what never had one.
 fn last_name(link: Option<PathBuf>, stat: &Stat) -> Option<PathBuf> {
     let bytes = link?.into_os_string().into_vec();
@@ -314,23 +324,39 @@ fn last_name(link: Option<PathBuf>, stat: &Stat) -> Option<PathBuf> {
 }
 
 /// Whether a task that may not be looked into has nothing to hide: a kernel thread, or a process
-/// that has exited with all its threads and waits for its parent. Everybody may read
-/// /proc/PID/stat: `proc_pid_stat(5)`.
+/// that has exited with all its threads and waits for its parent.
 fn holds_nothing(proc: BorrowedFd<'_>, pid: i32) -> bool {
+    state(proc, pid).is_some_and(|state| state.is_kernel_thread || state.has_exited)
+}
+
+/// Whether a task is a kernel thread. All of them are in the first pid namespace only.
+pub(super) fn is_kernel_thread(proc: BorrowedFd<'_>, pid: i32) -> bool {
+    state(proc, pid).is_some_and(|state| state.is_kernel_thread)
+}
+
+struct State {
+    is_kernel_thread: bool,
+    /// With all its threads.
+    has_exited: bool,
+}
+
+/// Everybody may read /proc/PID/stat: `proc_pid_stat(5)`.
+fn state(proc: BorrowedFd<'_>, pid: i32) -> Option<State> {
     /// `include/linux/sched.h`.
     const PF_KTHREAD: u64 = 0x0020_0000;
     /// Fields 3, 9 and 20, counted from behind the command's name, which may hold blanks.
     const STATE: usize = 0;
     const FLAGS: usize = 6;
     const THREADS: usize = 17;
-    let Ok(task) = open_task(proc, pid) else { return false };
-    let Ok(text) = read_file(task.as_fd(), c"stat") else { return false };
-    let Some(end) = text.iter().rposition(|&byte| byte == b')') else { return false };
+    let text = read_file(open_task(proc, pid).ok()?.as_fd(), c"stat").ok()?;
+    let end = text.iter().rposition(|&byte| byte == b')')?;
     let fields = String::from_utf8_lossy(&text[end + 1..]).into_owned();
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    let exited = fields.get(STATE) == Some(&"Z") && number(THREADS) <= 1;
-    exited || number(FLAGS) & PF_KTHREAD != 0
+    Some(State {
+        is_kernel_thread: number(FLAGS) & PF_KTHREAD != 0,
+        has_exited: fields.get(STATE) == Some(&"Z") && number(THREADS) <= 1,
+    })
 }
 
 fn open_task(proc: BorrowedFd<'_>, tid: i32) -> Result<OwnedFd, Errno> {

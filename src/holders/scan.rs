@@ -16,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::carriers::Carrier;
 use super::further::Found;
 use super::places::{Place, Places};
-use super::process::{self, Outcome, Sighting, numbers};
+use super::process::{self, Outcome, Proc, Sighting, is_kernel_thread, numbers};
 use super::{Held, Hold, Key, Scan, Unseen, key};
 use crate::deadline::detach;
 use crate::skip::{Kind, Skip};
@@ -40,10 +40,13 @@ pub fn scan(
     let (sender, receiver) = mpsc::channel();
     let mut pending: FxHashSet<i32> = pids.iter().copied().collect();
     let shared = Arc::clone(places);
+    let own = own_pid(proc);
+    let same_numbers = own == Some(nix::unistd::getpid().as_raw());
     detach(move || {
+        let proc = Proc { directory: directory.as_fd(), same_numbers };
         let read = |pid| {
             // Nobody receives any more when the time was up.
-            let _ = sender.send((pid, process::read(directory.as_fd(), pid, &shared)));
+            let _ = sender.send((pid, process::read(proc, pid, &shared)));
         };
         let threads = threads.map_or(0, NonZero::get).min(MOST_THREADS);
         match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
@@ -61,11 +64,10 @@ pub fn scan(
     }
     gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
     gathered.skips.extend(outside_namespace(proc));
-    let own = own_pid(proc);
     gathered.leave_out_own(own);
     let (carriers, foreign) = (std::mem::take(&mut gathered.carriers), std::mem::take(&mut gathered.foreign));
     let scans = gathered.by_filesystem(places, count);
-    Ok(Found { scans, proc: proc.to_owned(), places: Arc::clone(places), carriers, foreign, own })
+    Ok(Found { scans, proc: proc.to_owned(), places: Arc::clone(places), carriers, foreign, same_numbers })
 }
 
 /// This process's number in that /proc: `/proc/self` leads there.
@@ -74,11 +76,17 @@ fn own_pid(proc: &Path) -> Option<i32> {
 }
 
 /// In a pid namespace other than the first (a container), /proc lists only the processes in it. The
-/// first one's number is fixed (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
+/// first one's number is fixed (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`). A /proc of the first may
+/// be seen from another, too: all kernel threads are in it, the one that starts them as number 2.
 pub(super) fn outside_namespace(proc: &Path) -> Option<Skip> {
     const FIRST: &str = "pid:[4026531836]";
+    const KTHREADD: i32 = 2;
     let namespace = std::fs::read_link(proc.join("self/ns/pid")).ok()?;
-    (namespace != Path::new(FIRST)).then(|| Skip::new(Kind::Unlisted, proc, None))
+    let lists_all = || {
+        let directory = open(proc, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        directory.is_ok_and(|directory| is_kernel_thread(directory.as_fd(), KTHREADD))
+    };
+    (namespace != Path::new(FIRST) && !lists_all()).then(|| Skip::new(Kind::Unlisted, proc, None))
 }
 
 fn process_skip(proc: &Path, pid: i32, errno: Errno) -> Skip {
