@@ -206,7 +206,7 @@ fn mounts_that_mislead() {
     let fs = Filesystem::ext4(64 * MIB);
     let [first, covered] = ["first", "covered"].map(|name| fs.path().join(name));
     let points = fs.beside("points");
-    let [at_first, at_covered] = ["1", "2"].map(|name| points.join(name));
+    let (at_first, at_covered) = (fs.beside("elsewhere").join("x"), points.join("x"));
     for path in [&first, &covered, &at_first, &at_covered] {
         file(path, 64 * KIB);
     }
