@@ -172,8 +172,8 @@ impl Attribution<'_> {
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
             let mut named = held.filter(|held| held.path.as_deref() == Some(&claim.path));
-            let (Some(only), None) = (named.next(), named.next()) else { continue };
-            if only.is_attributed() {
+            let Some(only) = named.next() else { continue };
+            if only.is_attributed() || named.any(|other| other.key() != only.key()) {
                 continue;
             }
             let namespace = claim.unless_in.and_then(|number| namespaces.iter().nth(number));
