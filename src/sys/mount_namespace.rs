@@ -23,9 +23,11 @@ const LSMT_ROOT: u64 = u64::MAX;
 const SYS_STATMOUNT: libc::c_long = 457;
 const SYS_LISTMOUNT: libc::c_long = 458;
 
-/// What statmount is asked for: `STATMOUNT_SB_BASIC`, `_MNT_BASIC`, `_MNT_ROOT`, `_MNT_POINT` and,
-/// since Linux 6.13, `_SB_SOURCE`.
-const ASKED: u64 = 0x1 | 0x2 | 0x8 | 0x10 | SB_SOURCE;
+/// `STATMOUNT_SB_BASIC`: that is told at once.
+const SUPERBLOCK: u64 = 0x1;
+/// `STATMOUNT_MNT_BASIC`, `_MNT_ROOT`, `_MNT_POINT` and, since Linux 6.13, `_SB_SOURCE`: names take
+/// longer.
+const NAMES: u64 = 0x2 | 0x8 | 0x10 | SB_SOURCE;
 const SB_SOURCE: u64 = 0x200;
 
 /// `struct statmount`: strings stand behind it, each field for one holding its offset there.
@@ -128,8 +130,13 @@ fn ioctl(namespace: BorrowedFd<'_>, request: libc::Ioctl) -> Result<(RawFd, u64)
     Errno::result(result).map(|fd| (fd, info.id))
 }
 
-/// Calls `each` for every mount in `namespace`. One that is unmounted meanwhile is left out.
-pub fn mounts(namespace: &Namespace, mut each: impl FnMut(Mounted<'_>)) -> Result<(), Errno> {
+/// Calls `each` for every mount in `namespace` whose superblock, by its device and its magic number, is
+/// `wanted`. One that is unmounted meanwhile is left out.
+pub fn mounts(
+    namespace: &Namespace,
+    wanted: impl Fn(Dev, u64) -> bool,
+    mut each: impl FnMut(Mounted<'_>),
+) -> Result<(), Errno> {
     let mut buffer = vec![0; BUFFER];
     let mut last = 0;
     loop {
@@ -140,7 +147,9 @@ pub fn mounts(namespace: &Namespace, mut each: impl FnMut(Mounted<'_>)) -> Resul
             unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, ids.as_mut_ptr(), ids.len(), 0) };
         let count = usize::try_from(Errno::result(count)?).unwrap_or(0);
         for &id in ids.get(..count).unwrap_or_default() {
-            if stat(id, namespace, &mut buffer).is_ok()
+            if stat(id, SUPERBLOCK, namespace, &mut buffer).is_ok()
+                && superblock(&buffer).is_some_and(|(dev, magic)| wanted(dev, magic))
+                && stat(id, SUPERBLOCK | NAMES, namespace, &mut buffer).is_ok()
                 && let Some(mounted) = parse(&buffer)
             {
                 each(mounted);
@@ -153,8 +162,8 @@ pub fn mounts(namespace: &Namespace, mut each: impl FnMut(Mounted<'_>)) -> Resul
     }
 }
 
-fn stat(mount: u64, namespace: &Namespace, buffer: &mut [u8]) -> Result<(), Errno> {
-    let request = request(mount, ASKED, namespace);
+fn stat(mount: u64, asked: u64, namespace: &Namespace, buffer: &mut [u8]) -> Result<(), Errno> {
+    let request = request(mount, asked, namespace);
     // SAFETY: the kernel reads one request, whose size is in it, and writes at most `buffer.len()` bytes.
     let result =
         unsafe { libc::syscall(SYS_STATMOUNT, &raw const request, buffer.as_mut_ptr(), buffer.len(), 0) };
@@ -166,19 +175,31 @@ fn request(mount: u64, parameter: u64, namespace: &Namespace) -> Request {
     Request { size, spare: 0, mount, parameter, namespace: namespace.id }
 }
 
+fn superblock(buffer: &[u8]) -> Option<(Dev, u64)> {
+    let dev = Dev { major: word(buffer, field::MAJOR)?, minor: word(buffer, field::MINOR)? };
+    Some((dev, long(buffer, field::MAGIC)?))
+}
+
+fn word(buffer: &[u8], at: usize) -> Option<u32> {
+    buffer.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+}
+
+fn long(buffer: &[u8], at: usize) -> Option<u64> {
+    buffer.get(at..)?.first_chunk().copied().map(u64::from_ne_bytes)
+}
+
 /// What statmount has filled in; `None` where its parts do not fit together.
 fn parse(buffer: &[u8]) -> Option<Mounted<'_>> {
-    let word = |at: usize| Some(u32::from_ne_bytes(*buffer.get(at..)?.first_chunk()?));
-    let long = |at: usize| Some(u64::from_ne_bytes(*buffer.get(at..)?.first_chunk()?));
     let text = |at: usize| {
-        let start = field::STRINGS.checked_add(usize::try_from(word(at)?).ok()?)?;
+        let start = field::STRINGS.checked_add(usize::try_from(word(buffer, at)?).ok()?)?;
         Some(CStr::from_bytes_until_nul(buffer.get(start..)?).ok()?.to_bytes())
     };
-    let with_source = long(field::MASK)? & SB_SOURCE != 0;
+    let (dev, magic) = superblock(buffer)?;
+    let with_source = long(buffer, field::MASK)? & SB_SOURCE != 0;
     Some(Mounted {
-        id: word(field::ID_IN_MOUNTINFO)?.into(),
-        dev: Dev { major: word(field::MAJOR)?, minor: word(field::MINOR)? },
-        magic: long(field::MAGIC)?,
+        id: word(buffer, field::ID_IN_MOUNTINFO)?.into(),
+        dev,
+        magic,
         root: text(field::ROOT)?,
         point: text(field::POINT)?,
         source: if with_source { text(field::SOURCE)? } else { b"" },

@@ -144,10 +144,15 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn all(&mut self) -> Result<(), Errno> {
         let mut is_own = true;
+        let devices = &self.places.devices;
+        let wanted = |dev: Dev, magic: u64| {
+            devices.contains_key(&dev)
+                || [BINFMTFS_MAGIC, TRACEFS_MAGIC, EROFS_SUPER_MAGIC_V1].contains(&magic)
+        };
         mount_namespace::all(|namespace| {
             let mut mounts = Vec::new();
             // One that has gone meanwhile, or in which nothing may be listed, holds nothing that could be told.
-            let _ = mount_namespace::mounts(&namespace, |mounted| {
+            let _ = mount_namespace::mounts(&namespace, wanted, |mounted| {
                 let mount_namespace::Mounted { id, dev, magic, root, point, source } = mounted;
                 mounts.extend(self.interest(&Seen { id, dev, magic, root, point, source }));
             });
