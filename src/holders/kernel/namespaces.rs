@@ -151,7 +151,7 @@ impl Reader<'_> {
         };
         mount_namespace::all(|namespace| {
             let mut mounts = Vec::new();
-            // One that has gone meanwhile, or in which nothing may be listed, holds nothing that could be told.
+            // In one that has gone meanwhile, or of which nothing is told, there is nothing to find.
             let _ = mount_namespace::mounts(&namespace, wanted, |mounted| {
                 let mount_namespace::Mounted { id, dev, magic, root, point, source } = mounted;
                 mounts.extend(self.interest(&Seen { id, dev, magic, root, point, source }));

@@ -127,8 +127,8 @@ pub(super) fn short(screen: &Screen<'_>, command: &str) -> String {
     cut_start(&screen.name(command.as_bytes()), LONGEST_COMMAND, screen.style.unicode)
 }
 
-/// Through what it can be reached: a descriptor, or else the inode's number. What stands before the colon is a thread where a thread alone holds it: its number opens the same
-/// table in /proc.
+/// Through what it can be reached: a descriptor, or else the inode's number. What stands before the colon
+/// is a thread where a thread alone holds it: its number opens the same table in /proc.
 fn handle(holder: &Holder) -> String {
     let handle = match holder.held_by.first() {
         Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) => {
