@@ -16,40 +16,63 @@ use serde_json::Value;
 
 use support::MIB;
 use support::filesystem::Filesystem;
-use support::holder::Holder;
+use support::held::Held;
 use support::report::{list, number};
 use support::whyfull::whyfull;
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/coverage.md");
 
-/// A situation of tests/holder, and what it is in words.
-type Case = (&'static str, &'static str);
+/// How a file is held.
+enum Way {
+    /// As in a situation of `tests/holder`.
+    Process(&'static str),
+    Other(fn(&Filesystem) -> Held),
+}
+
+/// A way to hold a file, in words.
+type Case = (&'static str, Way);
 
 const HELD: &[Case] = &[
-    ("fd", "open descriptor"),
-    ("many-fds", "several descriptors of one file"),
-    ("fork-shared", "descriptor shared by two processes"),
-    ("o-path", "descriptor opened with `O_PATH`"),
-    ("tmpfile", "file that never had a name (`O_TMPFILE`)"),
-    ("renamed-over", "file that another was renamed over"),
-    ("sparse", "sparse file"),
-    ("prealloc", "space allocated beyond the end of a file"),
-    ("hostile-name", "name with line breaks and terminal sequences"),
-    ("thread-table", "descriptor of a thread with its own table"),
-    ("zombie-leader", "descriptor of a process whose first thread has ended"),
-    ("map", "mapping, its descriptor closed"),
-    ("zombie-leader-map", "mapping of a process whose first thread has ended"),
-    ("exe", "running program"),
-    ("cwd", "working directory"),
-    ("thread-cwd", "working directory of a thread"),
-    ("root", "root directory"),
+    ("open descriptor", Way::Process("fd")),
+    ("several descriptors of one file", Way::Process("many-fds")),
+    ("descriptor shared by two processes", Way::Process("fork-shared")),
+    ("descriptor opened with `O_PATH`", Way::Process("o-path")),
+    ("file that never had a name (`O_TMPFILE`)", Way::Process("tmpfile")),
+    ("file that another was renamed over", Way::Process("renamed-over")),
+    ("sparse file", Way::Process("sparse")),
+    ("space allocated beyond the end of a file", Way::Process("prealloc")),
+    ("name with line breaks and terminal sequences", Way::Process("hostile-name")),
+    ("descriptor of a thread with its own table", Way::Process("thread-table")),
+    ("descriptor of a process whose first thread has ended", Way::Process("zombie-leader")),
+    ("mapping, its descriptor closed", Way::Process("map")),
+    ("mapping of a process whose first thread has ended", Way::Process("zombie-leader-map")),
+    ("running program", Way::Process("exe")),
+    ("working directory", Way::Process("cwd")),
+    ("working directory of a thread", Way::Process("thread-cwd")),
+    ("root directory", Way::Process("root")),
+    ("descriptor on its way through a stream socket", Way::Process("queued-stream")),
+    ("descriptor on its way through a datagram socket", Way::Process("queued-datagram")),
+    ("descriptor in the second message of a socket's queue", Way::Process("queued-second")),
+    ("descriptor in a connection that was not accepted yet", Way::Process("queued-unaccepted")),
+    ("file registered with an io_uring", Way::Process("registered")),
+    ("file open through an overlay", Way::Other(Held::through_overlay)),
+    ("image behind a loop device", Way::Other(Held::by_loop_device)),
+    ("image of a mounted filesystem", Way::Other(Held::by_mounted_image)),
+    ("image mounted without a loop device (erofs)", Way::Other(Held::by_mounted_erofs)),
+    ("bind mount of a file", Way::Other(Held::by_bind_mount)),
+    ("the same in another mount namespace", Way::Other(Held::by_mount_of_another_namespace)),
+    ("the same in a namespace that no process is in", Way::Other(Held::by_namespace_without_process)),
+    ("the same in a tree of mounts that is in no namespace", Way::Other(Held::by_detached_tree)),
+    ("interpreter of a `binfmt_misc` entry", Way::Other(Held::by_interpreter)),
+    ("program with a uprobe", Way::Other(Held::by_probe)),
 ];
 
 const NOT_HELD: &[Case] = &[
-    ("live-deleted-name", "living file whose name ends in \" (deleted)\""),
-    ("hardlink-left", "file that has another name left"),
-    ("memfd", "memfd"),
-    ("sysv-shm", "System V shared memory"),
+    ("living file whose name ends in \" (deleted)\"", Way::Process("live-deleted-name")),
+    ("file that has another name left", Way::Process("hardlink-left")),
+    ("memfd", Way::Process("memfd")),
+    ("System V shared memory", Way::Process("sysv-shm")),
+    ("mark of inotify", Way::Other(Held::by_watch)),
 ];
 
 /// How a tool is asked, and where it prints device and inode.
@@ -91,37 +114,37 @@ fn of_lsfd(text: &str) -> BTreeSet<(String, u64)> {
     text.lines().filter_map(row).collect()
 }
 
-/// A filesystem with one file held as `situation` says.
-struct Held {
+/// A filesystem on which one file is held.
+struct Made {
     // In this order: what holds goes before what it is held in.
-    holder: Holder,
+    held: Held,
     fs: Filesystem,
 }
 
-impl Held {
-    fn new(situation: &str) -> Self {
+impl Made {
+    fn new(way: &Way) -> Self {
         let fs = Filesystem::ext4(64 * MIB);
-        let path = match situation {
-            "tmpfile" | "hostile-name" => fs.path().to_owned(),
-            _ => fs.path().join(situation),
+        let held = match way {
+            Way::Process(situation) => Held::by_process(situation, &fs),
+            Way::Other(make) => make(&fs),
         };
-        Self { holder: Holder::start(situation, &path), fs }
+        Self { held, fs }
     }
 
     fn is_seen_by(&self, peer: &Peer) -> bool {
         let output = Command::new(peer.command[0]).args(&peer.command[1..]).output().unwrap();
         let seen = (peer.inodes)(&String::from_utf8_lossy(&output.stdout));
-        seen.contains(&(self.holder.device().to_owned(), self.holder.inode()))
+        seen.contains(&(self.held.device.clone(), self.held.inode))
     }
 
     /// What whyfull says of it: the bytes, and by whom it is held.
     fn as_whyfull_sees_it(&self) -> &'static str {
         let run = whyfull().arg("deleted").arg("--json").arg(self.fs.path()).run();
         let report: Value = serde_json::from_str(run.text()).unwrap();
-        let found = list(&report["holders"]).iter().find(|entry| entry["inode"] == self.holder.inode());
+        let found = list(&report["holders"]).iter().find(|entry| entry["inode"] == self.held.inode);
         match found {
             None => "no",
-            Some(entry) if number(&entry["bytes"]) != i128::from(self.holder.bytes()) => "wrong bytes",
+            Some(entry) if number(&entry["bytes"]) != i128::from(self.held.bytes) => "wrong bytes",
             Some(entry) if list(&entry["held_by"]).is_empty() => "yes, without holder",
             Some(_) => "yes",
         }
@@ -134,13 +157,13 @@ fn table(cases: &[Case], peers: &[Peer]) -> String {
     names.for_each(|name| write!(table, " {name} |").unwrap());
     table += "\n|---|";
     table += &"---|".repeat(peers.len() + 1);
-    for (situation, words) in cases {
-        let held = Held::new(situation);
+    for (words, way) in cases {
+        let made = Made::new(way);
         write!(table, "\n| {words} |").unwrap();
         for peer in peers {
-            write!(table, " {} |", if held.is_seen_by(peer) { "yes" } else { "no" }).unwrap();
+            write!(table, " {} |", if made.is_seen_by(peer) { "yes" } else { "no" }).unwrap();
         }
-        write!(table, " {} |", held.as_whyfull_sees_it()).unwrap();
+        write!(table, " {} |", made.as_whyfull_sees_it()).unwrap();
     }
     table + "\n"
 }

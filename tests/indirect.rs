@@ -9,15 +9,14 @@ mod support;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use support::filesystem::Filesystem;
 use support::fuse::Fuse;
 use support::holder::Holder;
+use support::overlay::Overlay;
 use support::report::{holder_of, list, number, only, report, row, skips};
 use support::whyfull::whyfull;
 use support::{KIB, MIB, tool};
@@ -155,33 +154,6 @@ fn registered_with_an_io_uring() {
     assert_eq!(report["complete"], false);
     let path = format!("/proc/{}/fd/{}", holder.pid(), holder.fd());
     assert!(skips(only(&report), "io_uring").iter().any(|skip| skip["path"] == path.as_str()), "{report:#}");
-}
-
-/// An overlay whose upper layer is on `upper`, mounted at `at`.
-struct Overlay {
-    at: PathBuf,
-    upper: PathBuf,
-}
-
-impl Overlay {
-    fn new(lower: &Path, upper: &Filesystem, name: &str) -> Self {
-        let [at, layer, work] = ["merged", "upper", "work"].map(|part| format!("{name}-{part}"));
-        let at = upper.beside(&at);
-        let (layer, work) = (upper.path().join(layer), upper.path().join(work));
-        fs::create_dir(&layer).unwrap();
-        fs::create_dir(&work).unwrap();
-        let [lower, layer_name, work] = [lower, &layer, &work].map(|path| path.to_str().unwrap());
-        let options = format!("lowerdir={lower},upperdir={layer_name},workdir={work}");
-        let overlay = Some("overlay");
-        mount(overlay, &at, overlay, MsFlags::empty(), Some(options.as_str())).unwrap();
-        Self { at, upper: layer }
-    }
-}
-
-impl Drop for Overlay {
-    fn drop(&mut self) {
-        let _ = umount2(&self.at, MntFlags::MNT_DETACH);
-    }
 }
 
 /// Holds `name`, deletes it, and checks what is said of it.

@@ -5,32 +5,23 @@
 
 mod support;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
-use support::child::tie_to_test;
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
 use support::fuse::Fuse;
 use support::holder::Holder;
+use support::kernel::{Namespace, Probe, file, interpreters};
 use support::loop_device::LoopDevice;
 use support::report::{holder_of, list, number, only, report, row, skips};
 use support::whyfull::whyfull;
 use support::{KIB, MIB, tool};
-
-/// A file whose blocks are all written; its inode number.
-fn file(path: &Path, size: u64) -> u64 {
-    let mut file = File::create_new(path).unwrap();
-    file.write_all(&vec![0x55; usize::try_from(size).unwrap()]).unwrap();
-    file.sync_all().unwrap();
-    file.metadata().unwrap().ino()
-}
 
 fn kernel(via: &str, name: impl AsRef<Path>) -> Value {
     json!({"type": "kernel", "via": via, "name": name.as_ref().to_str().unwrap()})
@@ -49,34 +40,6 @@ fn assert_only(report: &Value, inode: u64, held: u64, held_by: &[Value]) {
 fn nothing_held(fs: &Filesystem) {
     let report = report(fs.path());
     assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
-}
-
-/// A shell in a mount namespace of its own, after it has run `script` there with `$1`, `$2`, ...
-struct Namespace(Child);
-
-impl Namespace {
-    fn new(unshare: &[&str], script: &str, args: &[&Path]) -> Self {
-        let mut command = Command::new("unshare");
-        command.args(unshare).args(["--propagation", "private", "sh", "-ec"]);
-        command.arg(format!("{script}\necho ready; read -r _")).arg("sh").args(args);
-        tie_to_test(&mut command, None);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut ready = [0; 6];
-        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        assert_eq!(&ready, b"ready\n");
-        Self(child)
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }
 
 #[test]
@@ -275,7 +238,6 @@ fn in_a_namespace_without_a_process() {
     assert_only(&report, inode, 64 * KIB, &[kernel("mount", name)]);
 }
 
-/// Registered in a user namespace, whose entries are its own.
 #[test]
 fn interpreters_that_are_kept_open() {
     require_root!();
@@ -284,11 +246,7 @@ fn interpreters_that_are_kept_open() {
     let inode = file(&kept, 64 * KIB);
     file(&found, 64 * KIB);
     fs::set_permissions(&kept, PermissionsExt::from_mode(0o755)).unwrap();
-    let script = r#"mount -t binfmt_misc none "$3"
-        echo ":why-kept:M::\\x7fwhy1::$1:F" >"$3/register"
-        echo ":why-found:M::\\x7fwhy2::$2:" >"$3/register""#;
-    let arguments: [&Path; 3] = [&kept, &found, &fs.beside("binfmt_misc")];
-    let _namespace = Namespace::new(&["--mount", "--user", "--map-root-user"], script, &arguments);
+    let _namespace = interpreters(&kept, &found, &fs.beside("binfmt_misc"));
     fs::remove_file(&found).unwrap();
     nothing_held(&fs);
     fs::remove_file(&kept).unwrap();
@@ -298,32 +256,6 @@ fn interpreters_that_are_kept_open() {
     let report = report(fs.path());
     assert_eq!(list(&holder_of(only(&report), inode)["held_by"]).len(), 0, "{report:#}");
     assert_eq!(row(only(&report), "unlinked_unattributed"), i128::from(64 * KIB));
-}
-
-/// An event of tracefs, which all share; removed at the end.
-struct Probe {
-    events: PathBuf,
-    name: String,
-}
-
-impl Probe {
-    fn new(tracefs: &Path, file: &Path) -> Self {
-        let (events, name) = (tracefs.join("uprobe_events"), format!("whyfull_{}/probe", std::process::id()));
-        let probe = Self { events, name };
-        probe.write(&format!("p:{} {}:0x10", probe.name, file.display()));
-        probe
-    }
-
-    fn write(&self, line: &str) {
-        let mut events = OpenOptions::new().append(true).open(&self.events).unwrap();
-        events.write_all(line.as_bytes()).unwrap();
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.write(&format!("-:{}", self.name));
-    }
 }
 
 #[test]

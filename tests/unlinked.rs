@@ -5,19 +5,16 @@
 
 mod support;
 
-use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
-use nix::errno::Errno;
-use nix::libc;
 use nix::mount::{MntFlags, MsFlags, umount2};
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
+use support::held::Held;
 use support::holder::Holder;
+use support::kernel::clone_tree;
 use support::report::{holder_of, list, number, only, report, row};
 use support::whyfull::whyfull;
 use support::{KIB, MIB};
@@ -73,19 +70,6 @@ fn held_by_nobody_that_is_known() {
     }
 }
 
-/// All that is mounted at `root` and below, once more, where nobody sees it: `open_tree(2)`.
-fn clone_tree(root: &Path) -> OwnedFd {
-    /// include/uapi/linux/mount.h.
-    const OPEN_TREE_CLONE: i32 = 1;
-    let root = CString::new(root.as_os_str().as_encoded_bytes()).unwrap();
-    let flags = OPEN_TREE_CLONE | libc::AT_RECURSIVE | libc::O_CLOEXEC;
-    // SAFETY: the path is NUL-terminated.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, root.as_ptr(), flags) };
-    let fd = i32::try_from(Errno::result(fd).unwrap()).unwrap();
-    // SAFETY: the descriptor is new and nobody else's.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
 /// Whom a process cannot see, it cannot name; the bytes are the same.
 #[test]
 fn held_outside_the_pid_namespace() {
@@ -122,15 +106,33 @@ fn all_that_is_held_comes_back() {
         "cwd",
         "thread-cwd",
         "fork-shared",
+        "queued-stream",
+        "queued-unaccepted",
+        "registered",
     ];
-    let holders = situations.map(|situation| {
-        let path = if situation == "tmpfile" { fs.path().to_owned() } else { fs.path().join(situation) };
-        Holder::start(situation, &path)
-    });
+    let others: [fn(&Filesystem) -> Held; 10] = [
+        Held::by_loop_device,
+        Held::by_mounted_image,
+        Held::by_mounted_erofs,
+        Held::by_bind_mount,
+        Held::by_mount_of_another_namespace,
+        Held::by_namespace_without_process,
+        Held::by_detached_tree,
+        Held::by_interpreter,
+        Held::by_probe,
+        Held::through_overlay,
+    ];
+    let by_processes = situations.map(|situation| Held::by_process(situation, &fs));
+    let by_others = others.map(|make| make(&fs));
+    let all: Vec<&Held> = by_processes.iter().chain(&by_others).collect();
     let held = report(fs.path());
-    let rows = row(only(&held), "unlinked_open") + row(only(&held), "unlinked_unattributed");
-    assert_eq!(row(only(&held), "unlinked_unattributed"), 0, "{held:#}");
-    drop(holders);
+    let causes = ["unlinked_open", "unlinked_kernel", "unlinked_unattributed"];
+    let rows: i128 = causes.map(|cause| row(only(&held), cause)).into_iter().sum();
+    for one in &all {
+        assert_eq!(holder_of(only(&held), one.inode)["bytes"], one.bytes, "{held:#}");
+    }
+    drop(all);
+    drop((by_processes, by_others));
     let freed = report(fs.path());
     assert_eq!(used(&held) - used(&freed), rows, "{held:#}");
     assert_eq!(list(&only(&freed)["holders"]).len(), 0);

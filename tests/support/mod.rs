@@ -11,8 +11,11 @@
 pub(crate) mod child;
 pub(crate) mod filesystem;
 pub(crate) mod fuse;
+pub(crate) mod held;
 pub(crate) mod holder;
+pub(crate) mod kernel;
 pub(crate) mod loop_device;
+pub(crate) mod overlay;
 pub(crate) mod report;
 pub(crate) mod tree;
 pub(crate) mod whyfull;
