@@ -4,16 +4,18 @@
 
 use std::ffi::CString;
 use std::num::NonZero;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use rayon::prelude::*;
 
 use super::fdinfo::{self, Registered};
 use super::places::Places;
-use super::process::{self, Proc, Sighting, read_file, read_link};
+use super::process::{self, Decimal, Proc, Sighting, read_link, read_record};
 use super::{Hold, Via};
 use crate::sys::peek::{FIRST_COPY, Peek};
 use crate::sys::pidfd;
@@ -49,11 +51,16 @@ impl Carrier {
 
     /// Where it is in /proc.
     pub(super) fn path(&self, proc: &Path) -> PathBuf {
-        proc.join(self.below("fd"))
+        proc.join(self.below())
     }
 
-    fn below(&self, directory: &str) -> String {
-        format!("{}/{directory}/{}", self.tid.unwrap_or(self.pid), self.number)
+    fn below(&self) -> String {
+        format!("{}/fd/{}", self.task(), self.number)
+    }
+
+    /// Whose table it is in.
+    fn task(&self) -> i32 {
+        self.tid.unwrap_or(self.pid)
     }
 
     fn hold(&self) -> Hold {
@@ -84,6 +91,9 @@ pub(super) struct Inside {
     pub(super) rings: Vec<Ring>,
 }
 
+/// So many are looked into by one thread in a row.
+const AT_ONCE: usize = 512;
+
 /// What the text of fdinfo says is inside.
 enum Load {
     Nothing,
@@ -107,16 +117,18 @@ impl Look<'_> {
         // A socket that several processes have is looked into once.
         let same =
             |a: &Carrier, b: &Carrier| a.kind == Kind::Socket && (b.kind, b.inode) == (a.kind, a.inode);
-        let groups: Vec<&[Carrier]> = carriers.chunk_by(same).collect();
-        let load = |group: &&[Carrier]| group.first().map_or(Load::Nothing, |first| self.load(first));
+        let mut groups: Vec<&[Carrier]> = carriers.chunk_by(same).collect();
+        groups.sort_by_key(|group| group.first().map(Carrier::task));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, NonZero::get)).build();
-        let loads: Vec<Load> = match pool {
-            Ok(pool) => pool.install(|| groups.par_iter().map(load).collect()),
+        let loads: Vec<Vec<Load>> = match pool {
+            Ok(pool) => {
+                pool.install(|| groups.par_chunks(AT_ONCE).map(|groups| self.loads(groups)).collect())
+            }
             // No more threads to be had: then one after the other.
-            Err(_) => groups.iter().map(load).collect(),
+            Err(_) => vec![self.loads(&groups)],
         };
         let mut inside = Inside::default();
-        for (group, load) in groups.into_iter().zip(loads) {
+        for (group, load) in groups.into_iter().zip(loads.into_iter().flatten()) {
             let [carrier, ..] = group else { continue };
             match load {
                 Load::Nothing => {}
@@ -140,16 +152,36 @@ impl Look<'_> {
         inside
     }
 
-    fn load(&self, carrier: &Carrier) -> Load {
-        let name = |directory| CString::new(carrier.below(directory)).unwrap_or_default();
+    /// What each has inside. One directory is opened for all that follow each other in a task.
+    fn loads(&self, groups: &[&[Carrier]]) -> Vec<Load> {
+        let mut opened: Option<(i32, OwnedFd)> = None;
+        let load = |group: &&[Carrier]| {
+            let [carrier, ..] = group else { return Load::Nothing };
+            if opened.as_ref().is_none_or(|(task, _)| *task != carrier.task()) {
+                opened = self.open_fdinfo(carrier).map(|directory| (carrier.task(), directory)).ok();
+            }
+            let Some((_, directory)) = &opened else { return Load::Nothing };
+            self.load(carrier, directory.as_fd())
+        };
+        groups.iter().map(load).collect()
+    }
+
+    fn open_fdinfo(&self, carrier: &Carrier) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(self.proc.directory, format!("{}/fdinfo", carrier.task()).as_str(), flags, Mode::empty())
+    }
+
+    fn load(&self, carrier: &Carrier, fdinfo: BorrowedFd<'_>) -> Load {
         let is_ring = || {
-            let link = read_link(self.proc.directory, &name("fd"));
+            let link = read_link(self.proc.directory, &CString::new(carrier.below()).unwrap_or_default());
             link.is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
         };
         if carrier.kind == Kind::Anonymous && !is_ring() {
             return Load::Nothing;
         }
-        let Ok(text) = read_file(self.proc.directory, &name("fdinfo")) else { return Load::Nothing };
+        let Ok(text) = read_record(fdinfo, Decimal::new(carrier.number).as_c_str()) else {
+            return Load::Nothing;
+        };
         match carrier.kind {
             Kind::Socket => match fdinfo::queued(&text) {
                 0 => Load::Nothing,
@@ -178,8 +210,9 @@ impl Look<'_> {
         let number = copies.numbers.iter().filter(|&&number| number >= FIRST_COPY).count();
         // Sockets in the queue may have others in theirs.
         let nested = copies.carriers.iter().filter(|inner| inner.number >= FIRST_COPY);
-        let empty = |inner: &Carrier| matches!(self.load(inner), Load::Nothing);
-        let whole = number >= count && nested.into_iter().all(empty);
+        let nested: Vec<&[Carrier]> = nested.map(std::slice::from_ref).collect();
+        let empty = self.loads(&nested).iter().all(|load| matches!(load, Load::Nothing));
+        let whole = number >= count && empty;
         Ok((copies.sightings, whole))
     }
 }

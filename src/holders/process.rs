@@ -373,9 +373,23 @@ pub(super) fn read_link(directory: BorrowedFd<'_>, name: &CStr) -> Result<PathBu
     readlinkat(directory, name).map(PathBuf::from)
 }
 
-pub(super) fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
     let fd = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut text = Vec::new();
+    read_rest(fd, Vec::new())
+}
+
+/// Reads what is written in one go, such as fdinfo (`single_open` in fs/proc/fd.c): whatever comes short
+/// of the room given is all of it.
+pub(super) fn read_record(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    const ROOM: usize = 1024;
+    let fd = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut text = vec![0; ROOM];
+    let length = nix::unistd::read(&fd, &mut text)?;
+    text.truncate(length);
+    if length < ROOM { Ok(text) } else { read_rest(fd, text) }
+}
+
+fn read_rest(fd: OwnedFd, mut text: Vec<u8>) -> Result<Vec<u8>, Errno> {
     let read = std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut text);
     read.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     Ok(text)
@@ -384,7 +398,7 @@ pub(super) fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8
 fn read_fdinfo(task: &Task, number: u32) -> Result<Vec<u8>, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = openat(task.directory.as_fd(), c"fdinfo", flags, Mode::empty())?;
-    read_file(directory.as_fd(), Decimal::new(number).as_c_str())
+    read_record(directory.as_fd(), Decimal::new(number).as_c_str())
 }
 
 /// The entries of a directory of /proc that are numbers.
@@ -403,7 +417,7 @@ pub(super) fn numbers(parent: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u32>, E
 }
 
 /// A number as a C string, without an allocation for each of very many descriptors.
-struct Decimal {
+pub(super) struct Decimal {
     text: [u8; Self::LENGTH],
     start: usize,
 }
@@ -412,7 +426,7 @@ impl Decimal {
     /// Ten digits and a NUL.
     const LENGTH: usize = 11;
 
-    fn new(mut number: u32) -> Self {
+    pub(super) fn new(mut number: u32) -> Self {
         let mut text = [0; Self::LENGTH];
         let mut start = Self::LENGTH - 1;
         loop {
@@ -426,7 +440,7 @@ impl Decimal {
         }
     }
 
-    fn as_c_str(&self) -> &CStr {
+    pub(super) fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.text[self.start..]).unwrap_or_default()
     }
 }

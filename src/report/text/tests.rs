@@ -8,7 +8,9 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::ledger::{Ledger, Views};
-use crate::report::{Hidden, Kernel, Method, Process, Row, Run, SCHEMA_VERSION, Skipped, Tool};
+use crate::report::{
+    Hidden, Kernel, Method, Process, Reason, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason,
+};
 use crate::walk::Tally;
 
 const GIB: u64 = 1 << 30;
@@ -326,4 +328,29 @@ proptest! {
         let gap = gap.or_else(|| sentence.split_once(", ").map(|(_, gap)| gap)).unwrap();
         prop_assert_eq!(sum, tenths(gap), "{}", screen);
     }
+}
+
+#[test]
+fn what_may_hold_those_without_a_holder() {
+    let unheld = |holder: Holder| Holder { held_by: Vec::new(), ..holder };
+    let mut filesystem = full_disk();
+    filesystem.holders = filesystem.holders.into_iter().map(unheld).collect();
+    filesystem.unattributed_reasons =
+        [(Reason::ProcessesNotInspected, 1), (Reason::SocketsWithQueuedDescriptors, 3)]
+            .map(|(reason, count)| UnattributedReason { reason, count })
+            .to_vec();
+    let text = screen(&report(vec![filesystem]), &Style { width: 200, ..style() });
+    let expected = "Nobody was found who holds 3 of them. \
+        What may: 1 process that could not be inspected and 3 sockets with queued descriptors.";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn files_of_deleted_subvolumes_keep_more_than_themselves() {
+    let mut filesystem = full_disk();
+    filesystem.holders[1].in_deleted_subvolume = true;
+    // Nothing of their own, such as a working directory.
+    filesystem.holders[1].bytes = Bytes::ZERO;
+    let text = screen(&report(vec![filesystem]), &Style { width: 200, ..style() });
+    assert!(text.contains("with all that was in it: by 903:7."), "{text}");
 }
