@@ -249,6 +249,9 @@ fn an_interrupt_prints_what_is_known_so_far() {
     assert!(shown.contains("partial") || shown.contains("interrupted"), "{text:?}");
     assert!(text.text().contains(endless.to_str().unwrap()), "{text:?}");
 
+    // Another tree: of the first, more may have been walked than was waited for.
+    let endless = fs.beside("endless too");
+    let fuse = Fuse::endless(&endless);
     let json = whyfull().arg(&endless).args(&["--json", "-j2"]).start();
     fuse.wait_until_walked(100);
     json.signal(Signal::SIGINT);

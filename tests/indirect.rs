@@ -30,7 +30,7 @@ fn held_once(fs: &Value, inode: u64, bytes: u64) -> &Value {
     assert_eq!(row(fs, "unlinked_unattributed"), 0, "{fs:#}");
     assert_eq!(list(&fs["unattributed_reasons"]).len(), 0, "{fs:#}");
     // Another run of the command may have had a copy at that moment, and be gone.
-    let of_tests = |held: &&Value| !held["command"].is_null() && held["command"] != "whyfull";
+    let of_tests = |held: &&Value| held["command"] == "holder";
     let all: Vec<_> = list(&entry["held_by"]).iter().filter(of_tests).collect();
     assert_eq!(all.len(), 1, "{entry:#}");
     all[0]
