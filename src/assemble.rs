@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::bytes::{Bytes, Gap};
 use crate::capability::{Capability, Effective};
+use crate::census::{Census, Tally};
 use crate::explain::Seen;
 use crate::findings;
 use crate::holders::describe::{Owner, describe};
@@ -23,7 +24,6 @@ use crate::report::{
 };
 use crate::skip::{Kind, Skip};
 use crate::survey::PROC;
-use crate::walk::{Tally, Walk};
 
 /// When a run was, and whether it was ended early.
 pub(crate) struct Times {
@@ -220,7 +220,7 @@ fn rows(ledger: &Ledger, hidden: Option<&[Hidden]>) -> Vec<Row> {
 }
 
 /// What the walk found beneath each mount point, the most first.
-fn hidden(seen: &Seen, walk: &Walk) -> Option<Vec<Hidden>> {
+fn hidden(seen: &Seen, walk: &Census) -> Option<Vec<Hidden>> {
     let covers = seen.target.covers.iter().zip(walk.hidden.as_ref().ok()?);
     let mut hidden: Vec<Hidden> = covers
         .map(|(cover, tally)| Hidden {
@@ -233,7 +233,7 @@ fn hidden(seen: &Seen, walk: &Walk) -> Option<Vec<Hidden>> {
     Some(hidden)
 }
 
-fn directories(walk: &Walk, mountpoint: &Path) -> Vec<Directory> {
+fn directories(walk: &Census, mountpoint: &Path) -> Vec<Directory> {
     let largest = walk.directories.iter();
     largest
         .map(|directory| Directory {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 
 use crate::bytes::Bytes;
+use crate::census::Census;
 use crate::error::Result;
 use crate::holders::Scan;
 use crate::monitor::Monitor;
@@ -16,7 +17,7 @@ use crate::mounts::locate::{self, Target};
 use crate::probe::{Sampler, Samples};
 use crate::report::Report;
 use crate::skip::{Kind, Skip};
-use crate::walk::{self, Walk};
+use crate::walk;
 use crate::{assemble, survey};
 
 /// What to explain, and how.
@@ -54,14 +55,14 @@ struct View {
     target: Target,
     /// Samples its use, if it answers.
     sampler: std::result::Result<Sampler, Errno>,
-    walk: std::result::Result<Walk, Errno>,
+    walk: std::result::Result<Census, Errno>,
 }
 
 /// One filesystem at the end of the run.
 pub(crate) struct Seen {
     pub(crate) target: Target,
     pub(crate) samples: std::result::Result<Samples, Errno>,
-    pub(crate) walk: std::result::Result<Walk, Errno>,
+    pub(crate) walk: std::result::Result<Census, Errno>,
     pub(crate) scan: Scan,
     /// What lost its name during the walk: it may have been counted with a name before.
     pub(crate) unlinked_meanwhile: Bytes,
@@ -118,7 +119,7 @@ fn latest(before: Vec<Scan>, after: Option<Vec<Scan>>) -> Vec<(Scan, Bytes)> {
 }
 
 /// The view from above.
-fn look(target: &Target, request: &Request, monitor: &Monitor) -> std::result::Result<Walk, Errno> {
+fn look(target: &Target, request: &Request, monitor: &Monitor) -> std::result::Result<Census, Errno> {
     let descriptor = target.root.as_ref().map_err(|errno| *errno)?;
     let mount_points: Vec<PathBuf> =
         target.covers.iter().map(|cover: &Cover| cover.relative.clone()).collect();

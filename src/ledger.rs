@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::bytes::{Bytes, Gap};
-use crate::walk::Tally;
+use crate::census::Tally;
 
 /// What a row counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -19,6 +19,7 @@
 mod assemble;
 pub mod bytes;
 mod capability;
+mod census;
 pub mod cli;
 mod deadline;
 mod deleted;

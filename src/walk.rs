@@ -5,12 +5,11 @@
 //! so the design is about making no more of them: names are looked up relative to their
 //! directory's descriptor, a directory is opened before it is looked at, and one with very many
 //! entries is handed on buffer by buffer. What is read stays with the thread that reads it
-//! (`tree::Records`) and is put together at the end.
+//! (`census::Records`) and is put together at the end.
 
 mod covers;
 mod directory;
 mod queue;
-mod tree;
 mod worker;
 
 use std::num::NonZero;
@@ -25,6 +24,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 
+use crate::census::{self, Census};
 use crate::monitor::Monitor;
 use crate::skip::Skip;
 use crate::sys::mount::clone_detached;
@@ -33,8 +33,6 @@ use covers::Covers;
 use directory::Budget;
 use queue::{Queue, Waiting};
 use worker::{Finished, Work, Worker};
-
-pub use tree::{Directory, Tally};
 
 /// Where to walk.
 #[derive(Clone, Copy, Debug)]
@@ -60,20 +58,6 @@ pub struct Options {
     pub depth: Option<usize>,
 }
 
-/// What was found.
-#[derive(Debug)]
-pub struct Walk {
-    /// What `du -sx` counts.
-    pub visible: Tally,
-    /// What each mount point hides, or why that could not be looked at: it takes the right to
-    /// clone the mount.
-    pub hidden: Result<Vec<Tally>, Errno>,
-    /// The largest visible directories, largest first.
-    pub directories: Vec<Directory>,
-    /// What could not be read, in the order of kind and path.
-    pub skips: Vec<Skip>,
-}
-
 /// What all threads share.
 struct Shared<'a> {
     queue: Queue<Work>,
@@ -88,7 +72,7 @@ struct Shared<'a> {
 
 impl Shared<'_> {
     /// A new directory's number.
-    fn next_id(&self) -> tree::Id {
+    fn next_id(&self) -> census::Id {
         self.directories.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -128,7 +112,7 @@ impl Boundary {
 /// nothing is mounted, if there is the right to make one. Not so the rest: the kernel releases a path
 /// on a detached mount under a global lock (`fs/namespace.c`, `mntput_no_expire`), which costs a tenth
 /// of the walk. An error means that the root itself cannot be looked at.
-pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Walk, Errno> {
+pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Census, Errno> {
     let beneath = match root.mount_points {
         [] => Ok(None),
         _ => clone_detached(root.descriptor.as_fd()).map(Some),
@@ -150,7 +134,7 @@ pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Walk,
         boundary,
         beneath,
         budget: Budget::new(descriptors),
-        directories: AtomicU32::new(tree::ROOT + 1),
+        directories: AtomicU32::new(census::ROOT + 1),
         monitor,
     };
     let finished = run(&shared, threads);
@@ -245,9 +229,9 @@ fn cpu_time() -> Duration {
 }
 
 /// Puts together what the workers have read.
-fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options) -> Walk {
+fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options) -> Census {
     let (records, skipped): (Vec<_>, Vec<_>) = finished.into_iter().map(|f| (f.records, f.skips)).unzip();
-    let tree = tree::Tree::new(records, shared.directories.load(Ordering::Relaxed));
+    let tree = census::Tree::new(records, shared.directories.load(Ordering::Relaxed));
     let (visible, hidden) = tree.sides(root.mount_points.len());
     let mut skips: Vec<Skip> = skipped
         .into_iter()
@@ -262,7 +246,7 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
         .collect();
     skips.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
     skips.dedup();
-    Walk {
+    Census {
         visible,
         hidden: shared.beneath.as_ref().map(|_| hidden).map_err(|errno| *errno),
         directories: tree.largest(options.directories, options.depth),

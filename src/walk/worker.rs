@@ -10,8 +10,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::directory::{Directory, Position, open_directory};
-use super::tree::{self, Id, Link, Records, Side, Tally};
 use super::{Shared, Territory, covers};
+use crate::census::{self, Id, Link, Records, Side, Tally};
 use crate::skip::Kind;
 use crate::sys::getdents;
 use crate::sys::stat::{Links, Stat, statx_at, statx_fd};
@@ -111,16 +111,16 @@ impl<'a> Worker<'a> {
         let position = Position { parent: None, name: c"".into(), inode: 0, place, side: Side::Visible };
         let root = self.shared.boundary.root;
         match open_directory(path.as_fd(), c".") {
-            Ok(descriptor) => self.read(position, tree::ROOT, &root, descriptor),
+            Ok(descriptor) => self.read(position, census::ROOT, &root, descriptor),
             Err(errno) => {
                 let mut own = Tally::default();
                 own.count(root.allocated);
-                self.records.directory(tree::ROOT, tree::ROOT, root.inode, c"", Side::Visible, own);
+                self.records.directory(census::ROOT, census::ROOT, root.inode, b"", Side::Visible, own);
                 if !root.is_directory() {
                     // A bind mount of a single file, and nothing else to start from.
                     return;
                 }
-                self.skip(Kind::Directory, tree::ROOT, None, errno);
+                self.skip(Kind::Directory, census::ROOT, None, errno);
             }
         }
     }
@@ -148,10 +148,10 @@ impl<'a> Worker<'a> {
             Ok((None, stat)) => {
                 let (id, mut own) = (self.shared.next_id(), Tally::default());
                 self.count(id, &stat, &mut own);
-                self.records.directory(id, tree::ROOT, stat.inode, name, side, own);
+                self.records.directory(id, census::ROOT, stat.inode, name.to_bytes(), side, own);
             }
             Err(Errno::ENOENT) => {}
-            Err(errno) => self.skip(Kind::Directory, tree::ROOT, Some(name), errno),
+            Err(errno) => self.skip(Kind::Directory, census::ROOT, Some(name), errno),
         }
     }
 
@@ -197,7 +197,7 @@ impl<'a> Worker<'a> {
             Some(stat) if stat.is_directory() => {
                 tally.count(stat.allocated);
                 let (id, Position { name, side, .. }) = (self.shared.next_id(), position);
-                self.records.directory(id, parent.id, stat.inode, name, *side, tally);
+                self.records.directory(id, parent.id, stat.inode, name.to_bytes(), *side, tally);
             }
             Some(stat) => {
                 self.count(parent.id, &stat, &mut tally);
@@ -221,7 +221,7 @@ impl<'a> Worker<'a> {
         }
         self.shared.monitor.advance(own.bytes);
         let Position { name, side, .. } = &directory.position;
-        self.records.directory(id, directory.parent_id(), directory.inode(), name, *side, own);
+        self.records.directory(id, directory.parent_id(), directory.inode(), name.to_bytes(), *side, own);
         if Arc::strong_count(&directory) > 1 {
             self.shared.budget.keep(&directory);
         }

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
+use crate::census::Tally;
 use crate::ledger::{Ledger, Views};
 use crate::report::{
     Hidden, Kernel, Method, Process, Reason, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason,
 };
-use crate::walk::Tally;
 
 const GIB: u64 = 1 << 30;
 /// A tenth of a GiB, rounded down.

@@ -1,24 +1,40 @@
-//! What the walk has read, put together: totals for every directory, each inode with
-//! several names once. Pure.
+//! What was read of a tree of directories, from above or from below, put together: totals for every
+//! directory, each inode with several names once. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
 use crate::bytes::Bytes;
+use crate::skip::Skip;
 use crate::sys::Dev;
 
-/// A directory's number, in the order in which they were opened: a parent's is always smaller.
-pub(super) type Id = u32;
+/// What was found below the root of a filesystem.
+#[derive(Debug)]
+pub struct Census {
+    /// What `du -sx` counts.
+    pub visible: Tally,
+    /// What each mount point hides, or why that could not be looked at.
+    pub hidden: Result<Vec<Tally>, Errno>,
+    /// The largest visible directories, largest first.
+    pub directories: Vec<Directory>,
+    /// What could not be read, in the order of kind and path.
+    pub skips: Vec<Skip>,
+}
+
+/// A directory's number: a parent's is always smaller.
+pub(crate) type Id = u32;
 
 /// The root's.
-pub(super) const ROOT: Id = 0;
+pub(crate) const ROOT: Id = 0;
 
 /// Whether something counts as visible, or is hidden by which mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Visible,
     Hidden(usize),
 }
@@ -34,12 +50,12 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one more inode.
-    pub(super) fn count(&mut self, allocated: u64) {
+    pub(crate) fn count(&mut self, allocated: u64) {
         self.bytes += Bytes(allocated);
         self.inodes += 1;
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.inodes += other.inodes;
     }
@@ -47,11 +63,11 @@ impl Tally {
 
 /// One name of an inode that has several.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    pub(super) dev: Dev,
-    pub(super) inode: u64,
-    pub(super) allocated: u64,
-    pub(super) directory: Id,
+pub(crate) struct Link {
+    pub(crate) dev: Dev,
+    pub(crate) inode: u64,
+    pub(crate) allocated: u64,
+    pub(crate) directory: Id,
 }
 
 /// A directory, or a file with a mount over it, which is on another side than its directory.
@@ -67,7 +83,7 @@ struct Node {
 
 /// What one thread has read.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(crate) struct Records {
     nodes: Vec<Node>,
     names: Vec<u8>,
     links: Vec<Link>,
@@ -77,20 +93,19 @@ pub(super) struct Records {
 
 impl Records {
     /// A directory with what it holds directly, its own blocks included.
-    pub(super) fn directory(&mut self, id: Id, parent: Id, inode: u64, name: &CStr, side: Side, own: Tally) {
-        let name = name.to_bytes();
+    pub(crate) fn directory(&mut self, id: Id, parent: Id, inode: u64, name: &[u8], side: Side, own: Tally) {
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
         self.nodes.push(Node { id, parent, inode, name: (self.names.len(), length), side, own });
         self.names.extend_from_slice(&name[..usize::from(length)]);
     }
 
     /// More of what a directory holds directly.
-    pub(super) fn addition(&mut self, id: Id, tally: Tally) {
+    pub(crate) fn addition(&mut self, id: Id, tally: Tally) {
         self.additions.push((id, tally));
     }
 
     /// A name of an inode with several.
-    pub(super) fn link(&mut self, link: Link) {
+    pub(crate) fn link(&mut self, link: Link) {
         self.links.push(link);
     }
 }
@@ -105,7 +120,7 @@ pub struct Directory {
 }
 
 /// All that was read.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     /// By id. A directory that was counted but never recorded has a node of its own without name.
     nodes: Vec<Node>,
     names: Vec<u8>,
@@ -113,7 +128,7 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Puts the threads' records together; `directories` is how many ids were given out.
-    pub(super) fn new(records: Vec<Records>, directories: u32) -> Self {
+    pub(crate) fn new(records: Vec<Records>, directories: u32) -> Self {
         let absent = Node {
             id: ROOT,
             parent: ROOT,
@@ -155,7 +170,7 @@ impl Tree {
     }
 
     /// The totals of what is visible, and of what each of `mounts` mount points hides.
-    pub(super) fn sides(&self, mounts: usize) -> (Tally, Vec<Tally>) {
+    pub(crate) fn sides(&self, mounts: usize) -> (Tally, Vec<Tally>) {
         let (mut visible, mut hidden) = (Tally::default(), vec![Tally::default(); mounts]);
         for node in &self.nodes {
             match node.side {
@@ -172,7 +187,7 @@ impl Tree {
 
     /// The `top` largest visible directories at most `depth` below the root, largest first. The
     /// root is left out: it is the whole.
-    pub(super) fn largest(&self, top: usize, depth: Option<usize>) -> Vec<Directory> {
+    pub(crate) fn largest(&self, top: usize, depth: Option<usize>) -> Vec<Directory> {
         let mut sums: Vec<Tally> = self.nodes.iter().map(|node| node.own).collect();
         let mut depths = vec![0_u32; self.nodes.len()];
         for (id, node) in self.nodes.iter().enumerate().skip(1) {
@@ -202,7 +217,7 @@ impl Tree {
     }
 
     /// A directory's path, relative to the root of the walk.
-    pub(super) fn path(&self, id: usize) -> PathBuf {
+    pub(crate) fn path(&self, id: usize) -> PathBuf {
         let mut ids = Vec::new();
         let mut next = id;
         while next != ROOT as usize {
@@ -234,11 +249,11 @@ mod tests {
     /// `/` with `a/b`, `c`, and `m` that a mount hides; read by two threads.
     fn records() -> Vec<Records> {
         let (mut first, mut second) = (Records::default(), Records::default());
-        first.directory(0, 0, 2, c"", Side::Visible, tally(10, 1));
-        first.directory(1, 0, 11, c"a", Side::Visible, tally(20, 2));
-        second.directory(2, 1, 12, c"b", Side::Visible, tally(30, 3));
-        second.directory(3, 0, 9, c"c", Side::Visible, tally(5, 1));
-        first.directory(4, 0, 8, c"m", Side::Hidden(0), tally(1000, 4));
+        first.directory(0, 0, 2, b"", Side::Visible, tally(10, 1));
+        first.directory(1, 0, 11, b"a", Side::Visible, tally(20, 2));
+        second.directory(2, 1, 12, b"b", Side::Visible, tally(30, 3));
+        second.directory(3, 0, 9, b"c", Side::Visible, tally(5, 1));
+        first.directory(4, 0, 8, b"m", Side::Hidden(0), tally(1000, 4));
         first.addition(2, tally(7, 1));
         vec![first, second]
     }
