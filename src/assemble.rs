@@ -10,6 +10,7 @@ use crate::capability::{Capability, Effective};
 use crate::census::{Census, Tally};
 use crate::explain::Seen;
 use crate::findings;
+use crate::fs::{Internal, Term};
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
@@ -148,7 +149,7 @@ fn owners<'a>(scans: impl Iterator<Item = &'a Scan>, timeout: Duration) -> HashM
 
 fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, interrupted: bool) -> Filesystem {
     let mount = &seen.target.mount;
-    let walk = seen.walk.as_ref().ok();
+    let walk = seen.counted.census.as_ref().ok();
     let skips = seen.skips();
     let hidden = walk.and_then(|walk| hidden(seen, walk));
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
@@ -157,15 +158,18 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         let matching = seen.scan.held.iter().filter(|held| holds(held));
         total(matching.map(|held| (Bytes(held.stat.allocated), 1)))
     };
+    let moved = seen.unlinked_meanwhile + walk.map_or(Bytes::ZERO, |census| census.moved);
+    let internal = internal(seen);
     let views = Views {
         used: capacity.used_bytes,
-        moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + seen.unlinked_meanwhile,
+        moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + moved,
         visible: walk.map_or_else(Tally::default, |walk| walk.visible),
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
         unlinked: held_by(|held| !held.holds.is_empty()),
         kernel: held_by(|held| held.holds.is_empty() && !held.kernel.is_empty()),
         unattributed: seen.scan.listed.then(|| held_by(|held| !held.is_attributed())),
         skipped: interrupted || skips.iter().any(|skip| !(seen.scan.listed && skip.kind.is_about_holders())),
+        ..internal
     };
     let ledger = Ledger::close(&views);
     Filesystem {
@@ -180,11 +184,12 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
             .as_ref()
             .map(|overlay| Overlay { mountpoint: overlay.mountpoint.clone(), path: overlay.upper.clone() }),
         capacity,
-        method: Method::Walk,
+        method: if seen.counted.from_tables { Method::InodeTable } else { Method::Walk },
+        method_note: seen.counted.unable.as_ref().map(ToString::to_string),
         visible_bytes: views.visible.bytes,
         gap_bytes: ledger.gap,
         unexplained_bound_bytes: ledger.bound,
-        ledger: rows(&ledger, hidden.as_deref()),
+        ledger: rows(&ledger, hidden.as_deref(), seen.counted.internal.as_ref()),
         remedies: remedy::advise(&holders),
         holders,
         unattributed_reasons: reasons(&seen.scan),
@@ -203,20 +208,55 @@ fn total(amounts: impl Iterator<Item = (Bytes, u64)>) -> Tally {
     })
 }
 
-fn rows(ledger: &Ledger, hidden: Option<&[Hidden]>) -> Vec<Row> {
-    let parts = hidden.unwrap_or_default().iter();
-    let parts: Vec<Detail> = parts
-        .map(|hidden| Detail { name: hidden.mountpoint.to_string_lossy().into_owned(), bytes: hidden.bytes })
-        .collect();
+/// What the filesystem itself knows of: what it keeps, what its files share, and what lies in no file.
+fn internal(seen: &Seen) -> Views {
+    let Some(internal) = &seen.counted.internal else { return Views::default() };
+    let sum = |terms: &[Term]| terms.iter().map(|term| term.bytes).sum();
+    let nameless: HashMap<u64, Bytes> = internal.nameless.iter().copied().collect();
+    let mut lost = nameless.clone();
+    let mut written = Bytes::ZERO;
+    for held in &seen.scan.held {
+        lost.remove(&held.stat.inode);
+        // What was held when the tables were read counts with all its bytes already.
+        let on_disk = nameless.get(&held.stat.inode);
+        written += on_disk.map_or(Bytes::ZERO, |on_disk| Bytes(held.stat.allocated).saturating_sub(*on_disk));
+    }
+    let reservation = internal.delayed.saturating_sub(written);
+    Views {
+        shared: Some(sum(&internal.shared)),
+        // Without a list of what is held nothing can be said to be held by nobody.
+        unreachable: seen.scan.listed.then(|| total(lost.into_values().map(|bytes| (bytes, 1)))),
+        metadata: Some(sum(&internal.metadata)),
+        reservation: seen.counted.from_tables.then_some(reservation),
+        ..Views::default()
+    }
+}
+
+fn rows(ledger: &Ledger, hidden: Option<&[Hidden]>, internal: Option<&Internal>) -> Vec<Row> {
+    let detail = |cause| match cause {
+        Cause::HiddenByMount => hidden.map(|hidden| hidden.iter().map(mount_detail).collect()),
+        Cause::Metadata => internal.map(|internal| details(&internal.metadata, |bytes| bytes)),
+        Cause::Shared => internal.map(|internal| details(&internal.shared, |bytes| Gap(0) - bytes)),
+        _ => None,
+    };
     let rows = ledger.rows.iter();
     rows.map(|row| Row {
         cause: row.cause,
         bytes: row.bytes,
         basis: row.basis,
         inodes: row.inodes,
-        detail: if row.cause == Cause::HiddenByMount { parts.clone() } else { Vec::new() },
+        detail: detail(row.cause).unwrap_or_default(),
     })
     .collect()
+}
+
+fn mount_detail(hidden: &Hidden) -> Detail {
+    Detail { name: hidden.mountpoint.to_string_lossy().into_owned(), bytes: Gap::from(hidden.bytes) }
+}
+
+fn details(terms: &[Term], sign: impl Fn(Gap) -> Gap) -> Vec<Detail> {
+    let detail = |term: &Term| Detail { name: term.name.to_owned(), bytes: sign(Gap::from(term.bytes)) };
+    terms.iter().map(detail).collect()
 }
 
 /// What the walk found beneath each mount point, the most first.

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::OsStr;
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -12,6 +13,17 @@ use nix::errno::Errno;
 use crate::bytes::Bytes;
 use crate::skip::Skip;
 use crate::sys::Dev;
+
+/// How to look, and what to keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// A fixed number of threads. Without: one for each core, and more while they wait for a disk.
+    pub threads: Option<NonZero<usize>>,
+    /// How many of the largest directories to keep.
+    pub directories: usize,
+    /// How deep below the root those may be.
+    pub depth: Option<usize>,
+}
 
 /// What was found below the root of a filesystem.
 #[derive(Debug)]
@@ -24,6 +36,8 @@ pub struct Census {
     pub directories: Vec<Directory>,
     /// What could not be read, in the order of kind and path.
     pub skips: Vec<Skip>,
+    /// How much was counted too little or too much because names changed meanwhile, where that is known.
+    pub moved: Bytes,
 }
 
 /// A directory's number: a parent's is always smaller.

@@ -34,6 +34,14 @@ pub enum Error {
         /// Where its mount is.
         mountpoint: PathBuf,
     },
+    /// Only the inode tables were to be read, and cannot be.
+    #[error("{}: --method table: {reason}", crate::escape::path(.mountpoint))]
+    Tables {
+        /// Where the filesystem is mounted.
+        mountpoint: PathBuf,
+        /// Why not.
+        reason: crate::fs::Unable,
+    },
     /// Processes cannot be listed, so nothing can be said of holders.
     #[error("/proc: {}", describe(.0))]
     Proc(#[source] io::Error),

@@ -1,15 +1,17 @@
-//! The conductor: mounts, then who holds what has no name, then the walk of each
+//! The conductor: mounts, then who holds what has no name, then the files of each
 //! filesystem and a second look at the holders, then the ledger, then the report.
 
 use std::num::NonZero;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 
 use crate::bytes::Bytes;
-use crate::census::Census;
-use crate::error::Result;
+use crate::census::{Census, Options};
+use crate::error::{Error, Result};
+use crate::fs::{self, Internal, Unable};
 use crate::holders::Scan;
 use crate::monitor::Monitor;
 use crate::mounts::Cover;
@@ -35,6 +37,20 @@ pub struct Request {
     pub directories: usize,
     /// How deep below the root of the filesystem those may be.
     pub depth: Option<usize>,
+    /// How visible files are counted.
+    pub method: Method,
+}
+
+/// How visible files are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// From the inode tables where that can be done, else by walking.
+    #[default]
+    Auto,
+    /// By walking through all names.
+    Walk,
+    /// From the inode tables, or not at all.
+    Table,
 }
 
 impl Default for Request {
@@ -46,6 +62,7 @@ impl Default for Request {
             timeout: Duration::from_secs(5),
             directories: 10,
             depth: None,
+            method: Method::Auto,
         }
     }
 }
@@ -55,14 +72,24 @@ struct View {
     target: Target,
     /// Samples its use, if it answers.
     sampler: std::result::Result<Sampler, Errno>,
-    walk: std::result::Result<Census, Errno>,
+    counted: Counted,
+}
+
+/// What was counted of one filesystem, and how.
+pub(crate) struct Counted {
+    pub(crate) census: std::result::Result<Census, Errno>,
+    /// What the filesystem needs besides, where that can be read.
+    pub(crate) internal: Option<Internal>,
+    /// Whether it was read from the inode tables; if not, why not, unless that was not asked for.
+    pub(crate) from_tables: bool,
+    pub(crate) unable: Option<Unable>,
 }
 
 /// One filesystem at the end of the run.
 pub(crate) struct Seen {
     pub(crate) target: Target,
     pub(crate) samples: std::result::Result<Samples, Errno>,
-    pub(crate) walk: std::result::Result<Census, Errno>,
+    pub(crate) counted: Counted,
     pub(crate) scan: Scan,
     /// What lost its name during the walk: it may have been counted with a name before.
     pub(crate) unlinked_meanwhile: Bytes,
@@ -75,7 +102,14 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let mounts = locate::read_mounts()?;
     let mut views: Vec<View> = survey::targets(request, &mounts)?
         .into_iter()
-        .map(|target| View { sampler: sample(&target, request.timeout), target, walk: Err(Errno::ECANCELED) })
+        .map(|target| {
+            settle(&target, request);
+            View {
+                sampler: sample(&target, request.timeout),
+                target,
+                counted: Counted::none(Errno::ECANCELED),
+            }
+        })
         .collect();
     for sampler in views.iter().flat_map(|view| &view.sampler) {
         monitor.expect(sampler.used());
@@ -89,8 +123,10 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let before = scan(&views)?;
     let (scanning, walking) = (scanning.elapsed(), Instant::now());
     for view in &mut views {
-        view.walk =
-            view.sampler.as_ref().map_err(|errno| *errno).and_then(|_| look(&view.target, request, monitor));
+        view.counted = match &view.sampler {
+            Ok(_) => count(&view.target, request, monitor)?,
+            Err(errno) => Counted::none(*errno),
+        };
     }
     // After a walk that was shorter than a scan, another scan would make nothing more exact.
     let after = if walking.elapsed() > scanning { Some(scan(&views)?) } else { None };
@@ -118,26 +154,67 @@ fn latest(before: Vec<Scan>, after: Option<Vec<Scan>>) -> Vec<(Scan, Bytes)> {
     }
 }
 
-/// The view from above.
-fn look(target: &Target, request: &Request, monitor: &Monitor) -> std::result::Result<Census, Errno> {
-    let descriptor = target.root.as_ref().map_err(|errno| *errno)?;
+/// Has written out what the inode tables do not have yet, as long as that takes no time to speak of.
+fn settle(target: &Target, request: &Request) {
+    const LONGEST: Duration = Duration::from_secs(1);
+    if request.method != Method::Walk
+        && let Ok(root) = &target.root
+    {
+        fs::settle(&target.mount, root.as_fd(), LONGEST.min(request.timeout));
+    }
+}
+
+/// Counts what lies below the root: from below or from above. An error where only the inode tables
+/// would do, and do not.
+fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counted> {
     let mount_points: Vec<PathBuf> =
         target.covers.iter().map(|cover: &Cover| cover.relative.clone()).collect();
+    let options =
+        Options { threads: request.threads, directories: request.directories, depth: request.depth };
+    let mut unable = None;
+    if request.method != Method::Walk {
+        match fs::census(&target.mount, &mount_points, options, monitor) {
+            Ok((census, internal)) => {
+                let internal = Some(internal);
+                return Ok(Counted { census: Ok(census), internal, from_tables: true, unable: None });
+            }
+            Err(reason) if request.method == Method::Table => {
+                return Err(Error::Tables { mountpoint: target.mount.mountpoint.clone(), reason });
+            }
+            Err(reason) => unable = Some(reason),
+        }
+    }
+    let census = look(target, &mount_points, options, monitor);
+    let internal = fs::internal(&target.mount, options, monitor).ok();
+    Ok(Counted { census, internal, from_tables: false, unable })
+}
+
+/// The view from above.
+fn look(
+    target: &Target,
+    mount_points: &[PathBuf],
+    options: Options,
+    monitor: &Monitor,
+) -> std::result::Result<Census, Errno> {
     let root = walk::Root {
-        descriptor,
+        descriptor: target.root.as_ref().map_err(|errno| *errno)?,
         path: &target.mount.mountpoint,
-        mount_points: &mount_points,
+        mount_points,
         devices_lie: target.mount.is_overlay(),
     };
-    let options =
-        walk::Options { threads: request.threads, directories: request.directories, depth: request.depth };
     walk::walk(root, options, monitor)
+}
+
+impl Counted {
+    fn none(errno: Errno) -> Self {
+        Self { census: Err(errno), internal: None, from_tables: false, unable: None }
+    }
 }
 
 impl Seen {
     fn new((view, (scan, unlinked_meanwhile)): (View, (Scan, Bytes))) -> Self {
-        let View { target, sampler, walk } = view;
-        Self { target, samples: sampler.map(Sampler::finish), walk, scan, unlinked_meanwhile }
+        let View { target, sampler, counted } = view;
+        Self { target, samples: sampler.map(Sampler::finish), counted, scan, unlinked_meanwhile }
     }
 
     /// All that could not be looked at.
@@ -156,7 +233,7 @@ impl Seen {
         if self.target.mount.root != Path::new("/") || self.target.mount.is_overlay() {
             skips.push(Skip::new(Kind::Outside, mountpoint, None));
         }
-        match &self.walk {
+        match &self.counted.census {
             Ok(walk) => {
                 if let Err(errno) = &walk.hidden {
                     let covers = self.target.covers.iter();

@@ -1,5 +1,6 @@
-//! What a filesystem itself records: the view from below. Here its own list of the inodes
-//! without a name, which is complete whoever holds them, and needs no holder to look at them.
+//! What a filesystem itself records: the view from below. Its own list of the inodes without a name
+//! is complete whoever holds them, and needs no holder to look at them; on ext2, ext3 and ext4 all that
+//! the walk finds is known from below, too, and what the filesystem keeps for itself.
 //!
 //! Nothing is changed by looking. Every call here may wait for a disk that does not answer, or for
 //! a large file that is just being freed: the caller sets the deadline.
@@ -21,8 +22,12 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
+use crate::bytes::Bytes;
+use crate::census::{Census, Options};
+use crate::monitor::Monitor;
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
+use crate::sys::scout;
 use crate::sys::stat::{Stat, is_stand_in, statx_fd};
 
 /// An inode without a name, as the filesystem itself lists it.
@@ -44,12 +49,111 @@ pub enum Listing {
     NotKept,
 }
 
+/// What a filesystem needs besides what its files take up.
+#[derive(Clone, Debug, Default)]
+pub struct Internal {
+    /// What it keeps for itself.
+    pub metadata: Vec<Term>,
+    /// What files report and share with other files, or do not take up.
+    pub shared: Vec<Term>,
+    /// What has been promised to data that is still in memory only. Files report it; what is read
+    /// from below does not have it.
+    pub delayed: Bytes,
+    /// Inodes that are in use and have no name, with what they take up.
+    pub nameless: Vec<(u64, Bytes)>,
+}
+
+/// A part of an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// What it is.
+    pub name: &'static str,
+    /// How much.
+    pub bytes: Bytes,
+}
+
+/// Why a filesystem cannot be read from below.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unable {
+    /// No way to do so is known.
+    #[error("no way to read {0} other than by names is known")]
+    Filesystem(String),
+    /// The rest of it would be read, too.
+    #[error("only a part of it is mounted")]
+    Part,
+    /// Its device cannot be opened.
+    #[error("its device cannot be opened: {}", .0.desc())]
+    Device(Errno),
+    /// It is made in a way that is not known here.
+    #[error("it has features that are not known")]
+    Features,
+    /// Where a mount point lies cannot be told from below.
+    #[error("a mount point lies in an encrypted or case-insensitive directory")]
+    MountPoint,
+    /// It is damaged, or changes too fast.
+    #[error("what was read makes no sense: it may be damaged (e2fsck tells)")]
+    Damaged,
+    /// Its device cannot be read.
+    #[error("its device cannot be read: {}", .0.desc())]
+    Read(Errno),
+}
+
+impl From<Errno> for Unable {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::EUCLEAN => Self::Damaged,
+            Errno::EOPNOTSUPP => Self::Features,
+            Errno::ENOKEY => Self::MountPoint,
+            errno => Self::Read(errno),
+        }
+    }
+}
+
+/// Everything below the root of `mount`, read from below: the same that a walk through all names
+/// would find, without what lies on other filesystems. `mount_points` are relative to the root.
+pub fn census(
+    mount: &Mount,
+    mount_points: &[PathBuf],
+    options: Options,
+    monitor: &Monitor,
+) -> Result<(Census, Internal), Unable> {
+    if !is_ext(mount) {
+        return Err(Unable::Filesystem(mount.fstype.clone()));
+    }
+    if mount.root != Path::new("/") {
+        return Err(Unable::Part);
+    }
+    ext4::census(mount, mount_points, options, monitor)
+}
+
+/// What the filesystem of `mount` needs besides what its files take up.
+pub fn internal(mount: &Mount, options: Options, monitor: &Monitor) -> Result<Internal, Unable> {
+    if is_ext(mount) {
+        ext4::internal(mount, options, monitor)
+    } else {
+        Err(Unable::Filesystem(mount.fstype.clone()))
+    }
+}
+
+/// Asks the filesystem to write out what is in memory only, if that would be missed from below, and
+/// waits for that, but no longer than `timeout`.
+pub fn settle(mount: &Mount, root: BorrowedFd<'_>, timeout: Duration) {
+    if is_ext(mount) && ext4::lags(mount) {
+        // What has not been written by then is known in all.
+        let _ = reopen(root).and_then(|root| scout::syncs(root.as_fd(), timeout));
+    }
+}
+
+fn is_ext(mount: &Mount) -> bool {
+    matches!(mount.fstype.as_str(), "ext2" | "ext3" | "ext4")
+}
+
 /// The inodes without a name on the filesystem of `mount`, whose root `root` is (`O_PATH` is enough).
 /// An error where there is no right to it, or where the device cannot be opened or is not what it
 /// claims to be (`EUCLEAN`).
 pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
     let (handles, root) = match mount.fstype.as_str() {
-        "ext2" | "ext3" | "ext4" => (ext4::handles(mount)?, reopen(root)?),
+        _ if is_ext(mount) => (ext4::handles(mount)?, reopen(root)?),
         "xfs" => {
             let root = reopen(root)?;
             (Some(xfs::handles(root.as_fd())?), root)

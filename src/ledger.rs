@@ -20,6 +20,14 @@ pub enum Cause {
     UnlinkedKernel,
     /// Inodes without a name that the filesystem lists and for which no holder was found.
     UnlinkedUnattributed,
+    /// What files report more than once, or without its being there. Negative.
+    Shared,
+    /// What belongs to no file any more.
+    Unreachable,
+    /// What the filesystem keeps for itself.
+    Metadata,
+    /// What is promised to data that has no place on the disk yet.
+    Reservation,
     /// All the rest of `used`.
     Unexplained,
 }
@@ -30,6 +38,8 @@ pub enum Cause {
 pub enum Basis {
     /// Read from the kernel or the filesystem.
     Measured,
+    /// Computed from what was read, by a rule of the filesystem's.
+    Derived,
     /// What the other rows leave.
     Remainder,
 }
@@ -39,7 +49,7 @@ pub enum Basis {
 pub struct Row {
     /// What it counts.
     pub cause: Cause,
-    /// Negative only for the remainder: when files add up to more than is in use.
+    /// Negative only for what is shared, and for the remainder: when files add up to more than is in use.
     pub bytes: Gap,
     /// How far to trust it.
     pub basis: Basis,
@@ -65,6 +75,14 @@ pub struct Views {
     pub kernel: Tally,
     /// What the filesystem lists besides; `None` where it keeps no list, or none that may be read.
     pub unattributed: Option<Tally>,
+    /// What all these report too much.
+    pub shared: Option<Bytes>,
+    /// Inodes that nobody can reach or holds.
+    pub unreachable: Option<Tally>,
+    /// What the filesystem keeps for itself.
+    pub metadata: Option<Bytes>,
+    /// What is promised to data in memory, and in none of the above.
+    pub reservation: Option<Bytes>,
     /// Whether anything was skipped whose amount is not known.
     pub skipped: bool,
 }
@@ -94,6 +112,15 @@ impl Ledger {
         rows.push(measured(Cause::UnlinkedOpen, views.unlinked));
         rows.push(measured(Cause::UnlinkedKernel, views.kernel));
         rows.extend(views.unattributed.map(|tally| measured(Cause::UnlinkedUnattributed, tally)));
+        let amount = |cause, bytes, basis| Row { cause, bytes, basis, inodes: None };
+        let shared = views.shared.map(|bytes| Gap(0) - Gap::from(bytes));
+        rows.extend(shared.map(|bytes| amount(Cause::Shared, bytes, Basis::Derived)));
+        rows.extend(views.unreachable.map(|tally| measured(Cause::Unreachable, tally)));
+        let kept = [(Cause::Metadata, views.metadata), (Cause::Reservation, views.reservation)];
+        rows.extend(
+            kept.into_iter()
+                .filter_map(|(cause, bytes)| Some(amount(cause, Gap::from(bytes?), Basis::Measured))),
+        );
         let explained: Gap = rows.iter().map(|row| row.bytes).sum();
         let rest = Gap::from(views.used) - explained;
         rows.push(Row { cause: Cause::Unexplained, bytes: rest, basis: Basis::Remainder, inodes: None });
@@ -125,10 +152,11 @@ mod tests {
             amount(),
             proptest::option::of(amount()),
             (amount(), amount(), proptest::option::of(amount())),
+            proptest::array::uniform4(proptest::option::of(amount())),
             any::<bool>(),
         )
-            .prop_map(|(used, moved, visible, hidden, (unlinked, kernel, unattributed), skipped)| {
-                Views {
+            .prop_map(
+                |(used, moved, visible, hidden, (unlinked, kernel, unattributed), internal, skipped)| Views {
                     used: Bytes(used),
                     moved: Bytes(moved),
                     visible: tally(visible),
@@ -136,9 +164,13 @@ mod tests {
                     unlinked: tally(unlinked),
                     kernel: tally(kernel),
                     unattributed: unattributed.map(tally),
+                    shared: internal[0].map(Bytes),
+                    unreachable: internal[1].map(tally),
+                    metadata: internal[2].map(Bytes),
+                    reservation: internal[3].map(Bytes),
                     skipped,
-                }
-            })
+                },
+            )
     }
 
     proptest! {
@@ -152,10 +184,11 @@ mod tests {
         }
 
         #[test]
-        fn only_the_remainder_is_negative_and_only_it_is_called_so(views in views()) {
+        fn what_is_negative_is_shared_or_the_remainder(views in views()) {
             for row in Ledger::close(&views).rows {
                 prop_assert_eq!(row.basis == Basis::Remainder, row.cause == Cause::Unexplained);
-                prop_assert!(row.bytes >= Gap(0) || row.basis == Basis::Remainder);
+                let may_be = matches!(row.cause, Cause::Shared | Cause::Unexplained);
+                prop_assert!(row.bytes >= Gap(0) || may_be);
             }
         }
 

@@ -42,6 +42,7 @@ mod sys;
 mod walk;
 
 pub use deleted::deleted;
-pub use explain::{Request, explain};
+pub use explain::{Method, Request, explain};
+pub use fs::Unable;
 pub use monitor::Monitor;
 pub use report::Report;

@@ -78,6 +78,11 @@ impl Mount {
         matches!(self.fstype.as_str(), "btrfs" | "bcachefs")
     }
 
+    /// Whether the superblock has this option, which takes no value.
+    pub fn has_option(&self, name: &str) -> bool {
+        split_unescaped(&self.options, b',').contains(&name.as_bytes())
+    }
+
     /// The value of one of the superblock's options.
     pub fn option(&self, name: &str) -> Option<Vec<u8>> {
         let options = split_unescaped(&self.options, b',').into_iter();

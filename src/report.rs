@@ -140,6 +140,8 @@ pub struct Filesystem {
     pub capacity: Capacity,
     /// How visible bytes were counted.
     pub method: Method,
+    /// Why a faster way to count could not be taken.
+    pub method_note: Option<String>,
     /// What `du -sx` of the mount point prints.
     pub visible_bytes: Bytes,
     /// `used - visible`.
@@ -229,6 +231,8 @@ pub struct Capacity {
 pub enum Method {
     /// By walking the names.
     Walk,
+    /// From the filesystem's inode tables and the blocks of its directories.
+    InodeTable,
 }
 
 /// A row of the ledger.
@@ -252,7 +256,7 @@ pub struct Detail {
     /// What.
     pub name: String,
     /// How much.
-    pub bytes: Bytes,
+    pub bytes: Gap,
 }
 
 /// An inode without a name.

@@ -24,7 +24,8 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::census::{self, Census};
+use crate::bytes::Bytes;
+use crate::census::{self, Census, Options};
 use crate::monitor::Monitor;
 use crate::skip::Skip;
 use crate::sys::mount::clone_detached;
@@ -45,17 +46,6 @@ pub struct Root<'a> {
     pub mount_points: &'a [PathBuf],
     /// Whether files of one mount report several devices, as on overlayfs.
     pub devices_lie: bool,
-}
-
-/// How to walk, and what to keep.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// A fixed number of threads. Without: one for each core, and more while they wait for a disk.
-    pub threads: Option<NonZero<usize>>,
-    /// How many of the largest directories to keep.
-    pub directories: usize,
-    /// How deep below the root those may be.
-    pub depth: Option<usize>,
 }
 
 /// What all threads share.
@@ -251,5 +241,6 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
         hidden: shared.beneath.as_ref().map(|_| hidden).map_err(|errno| *errno),
         directories: tree.largest(options.directories, options.depth),
         skips,
+        moved: Bytes::ZERO,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::bytes::Units;
-use crate::explain::Request;
+use crate::explain::{self, Request};
 use crate::report::text::Detail;
 use crate::sums;
 
@@ -156,11 +156,23 @@ pub(super) struct Common {
     help: Option<bool>,
 }
 
-/// How visible bytes are counted. Auto is the best way there is, which is to walk.
+/// How visible bytes are counted. Auto: from the inode tables where they can be read, which takes root
+/// and ext4; else by walking.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Method {
     Auto,
     Walk,
+    Table,
+}
+
+impl From<Method> for explain::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Auto => Self::Auto,
+            Method::Walk => Self::Walk,
+            Method::Table => Self::Table,
+        }
+    }
 }
 
 /// What is printed.
@@ -226,15 +238,14 @@ impl Explain {
             (true, false) => default.paths,
             (false, _) => self.paths.clone(),
         };
-        match self.method {
-            Method::Auto | Method::Walk => Request {
-                paths,
-                all: self.all,
-                threads: self.common.threads,
-                timeout: self.common.timeout,
-                directories: self.dirs.unwrap_or(TOP),
-                depth: self.depth,
-            },
+        Request {
+            paths,
+            all: self.all,
+            threads: self.common.threads,
+            timeout: self.common.timeout,
+            directories: self.dirs.unwrap_or(TOP),
+            depth: self.depth,
+            method: self.method.into(),
         }
     }
 

@@ -5,15 +5,29 @@
 //! The page cache of the block device is the very memory in which ext4 keeps its metadata, so what
 //! is read is live, without any sync, as long as it is read buffered.
 
+mod covers;
+mod entries;
+mod format;
 mod groups;
+mod inode;
 mod inodes;
-mod layout;
+mod map;
 mod nameless;
+mod names;
 mod orphans;
+mod overhead;
+mod own;
+mod parallel;
+mod settle;
+mod slots;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod volume;
 
 use std::fs::File;
+use std::num::NonZero;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +37,13 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat, major, minor};
 
-use self::layout::{ReadAt, Volume};
+use self::format::CORRUPT;
+use self::tables::{How, Tables};
+use self::volume::{ReadAt, Volume};
+use super::{Internal, Term, Unable};
+use crate::bytes::Bytes;
+use crate::census::{Census, Options};
+use crate::monitor::Monitor;
 use crate::mounts::Mount;
 use crate::sys::Dev;
 use crate::sys::handle::Handle;
@@ -34,10 +54,13 @@ const INODE_AND_GENERATION: libc::c_int = 1;
 /// Longer than the kernel takes from one write to the next, also when it is interrupted there.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Longer than the kernel takes to change an inode or a block of names.
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+
 /// Handles of all inodes without a name; `None` where their tables are not up to date. Some of those
 /// noted as orphans still have one: files that are being truncated.
 pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
-    if mount.fstype == "ext2" && !is_served_by_ext4(mount.dev) {
+    if !is_served_by_ext4(mount) {
         return Ok(None);
     }
     let device = open_device(mount)?;
@@ -52,13 +75,93 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
     orphans.map(|inode| Ok(handle(inode, volume.generation(inode)?))).collect::<Result<_, Errno>>().map(Some)
 }
 
-/// Whether ext4 serves a filesystem that is mounted as ext2, as it does in most kernels
+/// What lies below the root, and what the filesystem keeps for itself. `mount_points` are relative to
+/// the root.
+pub(super) fn census(
+    mount: &Mount,
+    mount_points: &[PathBuf],
+    options: Options,
+    monitor: &Monitor,
+) -> Result<(Census, Internal), Unable> {
+    let device = open_served(mount)?;
+    let volume = Volume::open(&device)?;
+    let how = how(options, monitor);
+    let covered = covers::look_up(&volume, mount_points, how)?;
+    let (tables, directories) = tables::read(&volume, how)?;
+    let with_names = tables.named;
+    let internal = internal_of(mount, &volume, tables)?;
+    let names = names::read(&volume, &directories, &covered.files, how)?;
+    let tree = tree::plant(&directories, names, &covered)?;
+    let (visible, hidden) = tree.sides(mount_points.len());
+    let seen = visible.bytes + hidden.iter().map(|tally| tally.bytes).sum();
+    let census = Census {
+        visible,
+        hidden: Ok(hidden),
+        directories: tree.largest(options.directories, options.depth),
+        skips: Vec::new(),
+        moved: (with_names.bytes - seen).magnitude(),
+    };
+    Ok((census, internal))
+}
+
+/// What the filesystem keeps for itself, alone.
+pub(super) fn internal(mount: &Mount, options: Options, monitor: &Monitor) -> Result<Internal, Unable> {
+    let device = open_served(mount)?;
+    let volume = Volume::open(&device)?;
+    let (tables, _) = tables::read(&volume, how(options, monitor))?;
+    Ok(internal_of(mount, &volume, tables)?)
+}
+
+fn open_served(mount: &Mount) -> Result<File, Unable> {
+    if !is_served_by_ext4(mount) {
+        return Err(Unable::Filesystem(mount.fstype.clone()));
+    }
+    open_device(mount).map_err(Unable::Device)
+}
+
+fn how(options: Options, monitor: &Monitor) -> How<'_> {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    How { threads: options.threads.unwrap_or_else(cores), pause: SHORT_PAUSE, monitor }
+}
+
+fn internal_of(mount: &Mount, volume: &Volume<'_>, tables: Tables) -> Result<Internal, Errno> {
+    let Tables { mut own, nameless, .. } = tables;
+    let mut metadata = own.metadata(volume);
+    if mount.has_option("minixdf") {
+        let bytes = overhead::overhead(volume, &groups::groups(volume)?)?;
+        metadata.push(Term { name: "superblocks, tables and journal", bytes: Bytes(bytes) });
+    }
+    Ok(Internal {
+        metadata,
+        shared: own.shared(volume),
+        delayed: delayed(mount.dev, volume.block_size).unwrap_or_default(),
+        nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
+    })
+}
+
+/// What has been promised to data that is still in memory only, and is in no inode on the device:
+/// Documentation/ABI/testing/sysfs-fs-ext4.
+fn delayed(dev: Dev, block_size: u64) -> Option<Bytes> {
+    let blocks = std::fs::read_to_string(attributes(dev)?.join("delayed_allocation_blocks")).ok()?;
+    Some(Bytes(blocks.trim().parse::<u64>().ok()?.saturating_mul(block_size)))
+}
+
+/// Whether what is read from below would miss data that is still in memory only.
+pub(super) fn lags(mount: &Mount) -> bool {
+    delayed(mount.dev, 1).is_some_and(|blocks| blocks > Bytes::ZERO) && open_served(mount).is_ok()
+}
+
+/// Whether ext4 serves a filesystem that may be mounted as ext2, as it does in most kernels
 /// (`CONFIG_EXT4_USE_FOR_EXT2`). It writes every change of an inode to its table's page at once
 /// (`ext4_mark_inode_dirty`); the older driver does so only when it writes to the disk (`ext2_write_inode`).
-fn is_served_by_ext4(dev: Dev) -> bool {
-    let name = std::fs::read_link(format!("/sys/dev/block/{dev}"));
-    let name = name.ok().and_then(|link| link.file_name().map(ToOwned::to_owned));
-    name.is_some_and(|name| Path::new("/sys/fs/ext4").join(name).exists())
+fn is_served_by_ext4(mount: &Mount) -> bool {
+    mount.fstype != "ext2" || attributes(mount.dev).is_some_and(|path| path.exists())
+}
+
+/// Where ext4 says more of a mounted filesystem.
+fn attributes(dev: Dev) -> Option<PathBuf> {
+    let link = std::fs::read_link(format!("/sys/dev/block/{dev}")).ok()?;
+    Some(Path::new("/sys/fs/ext4").join(link.file_name()?))
 }
 
 /// The mount's block device under its own name, or, where that leads elsewhere (`/dev/root`, another
@@ -99,7 +202,7 @@ impl ReadAt for File {
         self.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
             Some(code) => Errno::from_raw(code),
             // The device ends before the filesystem does.
-            None => Errno::EUCLEAN,
+            None => CORRUPT,
         })
     }
 }

@@ -152,6 +152,10 @@ impl Screen<'_> {
             self.sentence(&footer.join(" "));
         }
         if self.style.detail == Detail::Verbose {
+            if let Some(note) = &filesystem.method_note {
+                self.blank();
+                self.sentence(&format!("Counted by walking through all names, which takes longer: {note}."));
+            }
             skips::list(self, &filesystem.skipped);
         }
         if !alone {

@@ -30,7 +30,18 @@ pub fn answers(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
         unsafe { libc::fstatfs(fd.as_raw_fd(), size.as_mut_ptr()) };
         Ok(Found::default())
     };
-    let answers = send_ahead(1, None, timeout, look)?;
+    let answers = send_ahead(1, Given::Nothing, timeout, look)?;
+    Ok(!matches!(answers.first(), Some(Err(Errno::ETIMEDOUT))))
+}
+
+/// Whether the filesystem of `fd` has written out within `timeout` what is in memory only: syncfs(2).
+/// It goes on after that.
+pub fn syncs(fd: BorrowedFd<'_>, timeout: Duration) -> Result<bool, Errno> {
+    let sync = |_| {
+        // SAFETY: takes a number only.
+        Errno::result(unsafe { libc::syncfs(GIVEN) }).map(|_| Found::default())
+    };
+    let answers = send_ahead(1, Given::Descriptor(fd), timeout, sync)?;
     Ok(!matches!(answers.first(), Some(Err(Errno::ETIMEDOUT))))
 }
 
@@ -48,7 +59,8 @@ pub fn open_each(
         let fd = open(path.as_c_str(), flags, Mode::empty())?;
         Ok(Found { fd: Some(fd), ..Found::default() })
     };
-    let answers = send_ahead(paths.len(), namespace, timeout, look)?;
+    let given = namespace.map_or(Given::Nothing, Given::Namespace);
+    let answers = send_ahead(paths.len(), given, timeout, look)?;
     Ok(answers.into_iter().map(|answer| answer?.fd.ok_or(Errno::EBADF)).collect())
 }
 
@@ -68,7 +80,7 @@ pub fn loop_backings(nodes: &[(CString, Dev)], timeout: Duration) -> Result<Vec<
         let numbers = loop_device::backing(device.as_fd())?;
         Ok(Found { numbers, fd: None })
     };
-    let answers = send_ahead(nodes.len(), None, timeout, look)?.into_iter();
+    let answers = send_ahead(nodes.len(), Given::Nothing, timeout, look)?.into_iter();
     Ok(answers.map(|answer| answer.map(|found| loop_device::unpack(found.numbers))).collect())
 }
 
@@ -80,12 +92,25 @@ fn reopen(found: &OwnedFd) -> Result<OwnedFd, Errno> {
     open(link, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+/// What a child takes along.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Nothing,
+    /// It enters this mount namespace.
+    Namespace(BorrowedFd<'a>),
+    /// It finds this as `GIVEN`.
+    Descriptor(BorrowedFd<'a>),
+}
+
+/// In the place of stdout.
+const GIVEN: RawFd = libc::STDOUT_FILENO;
+
 /// Lets a child `look` at `count` things, one after the other, and returns its answers: `ETIMEDOUT`
 /// from where it got none within `timeout`. Such a child is left behind; it ends when its call does.
 /// `look` makes system calls only and allocates nothing.
 fn send_ahead(
     count: usize,
-    namespace: Option<BorrowedFd<'_>>,
+    given: Given<'_>,
     timeout: Duration,
     look: impl Fn(usize) -> Answer,
 ) -> Result<Vec<Answer>, Errno> {
@@ -94,8 +119,8 @@ fn send_ahead(
     // allocates nothing, and leaves through _exit: fork(2), signal-safety(7).
     match unsafe { fork() }? {
         ForkResult::Child => {
-            let entered = enter(namespace);
-            let socket = keep_only(theirs.as_raw_fd());
+            let entered = enter(given);
+            let socket = keep_only(theirs.as_raw_fd(), given);
             for index in 0..count {
                 message::send(socket, &entered.and_then(|()| look(index)));
             }
@@ -143,21 +168,29 @@ pub(super) fn wait_for(socket: BorrowedFd<'_>, deadline: Instant) -> bool {
 }
 
 /// Enters a mount namespace.
-fn enter(namespace: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let Some(namespace) = namespace else { return Ok(()) };
+fn enter(given: Given<'_>) -> Result<(), Errno> {
+    let Given::Namespace(namespace) = given else { return Ok(()) };
     // SAFETY: setns takes numbers only.
     Errno::result(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }).map(drop)
 }
 
-/// A child that is left behind must keep nothing open but its `socket`: whoever reads our output waits
-/// for its end. The socket takes the place of stdin.
-fn keep_only(socket: RawFd) -> BorrowedFd<'static> {
+/// A child that is left behind must keep nothing open but its `socket` and what it is given: whoever
+/// reads our output waits for its end. The socket takes the place of stdin.
+fn keep_only(socket: RawFd, given: Given<'_>) -> BorrowedFd<'static> {
     // SAFETY: dup2 takes numbers only.
     unsafe { libc::dup2(socket, libc::STDIN_FILENO) };
+    let first_unused = match given {
+        Given::Nothing | Given::Namespace(_) => GIVEN,
+        Given::Descriptor(fd) => {
+            // SAFETY: as above.
+            unsafe { libc::dup2(fd.as_raw_fd(), GIVEN) };
+            GIVEN + 1
+        }
+    };
     // SAFETY: as above, and nobody in the child uses the descriptors that this closes.
-    if unsafe { libc::syscall(libc::SYS_close_range, libc::STDOUT_FILENO, RawFd::MAX, 0) } != 0 {
+    if unsafe { libc::syscall(libc::SYS_close_range, first_unused, RawFd::MAX, 0) } != 0 {
         // Before Linux 5.9: those that matter most.
-        for other in [libc::STDOUT_FILENO, libc::STDERR_FILENO, socket] {
+        for other in (first_unused..=libc::STDERR_FILENO).chain([socket]) {
             // SAFETY: as above.
             unsafe { libc::close(other) };
         }

@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::layout::{CORRUPT, ReadAt, Volume, descriptor, u16_at, u32_at, wide};
+use super::format::{CORRUPT, descriptor, u16_at, u32_at, wide};
+use super::volume::Volume;
 
 /// What has to be read to know all inodes of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +14,14 @@ pub(super) struct Group {
     pub(super) used: u32,
     /// The block of the bitmap that says which are.
     pub(super) bitmap: u64,
+    /// The block of the bitmap of its blocks.
+    pub(super) blocks_bitmap: u64,
     /// The block where their table begins.
     pub(super) table: u64,
 }
 
 /// All groups, as they are right now; `EOPNOTSUPP` where inodes may be made in a way that is not known.
-pub(super) fn groups<R: ReadAt + ?Sized>(volume: &Volume<'_, R>) -> Result<Vec<Group>, Errno> {
+pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Errno> {
     if !volume.is_known() {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -37,7 +40,7 @@ pub(super) fn groups<R: ReadAt + ?Sized>(volume: &Volume<'_, R>) -> Result<Vec<G
     Ok(groups)
 }
 
-fn group<R: ReadAt + ?Sized>(volume: &Volume<'_, R>, raw: &[u8], number: u32) -> Result<Group, Errno> {
+fn group(volume: &Volume<'_>, raw: &[u8], number: u32) -> Result<Group, Errno> {
     // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
     let large = raw.len() >= usize::from(descriptor::LARGE);
     let block = |low, high| {
@@ -57,6 +60,7 @@ fn group<R: ReadAt + ?Sized>(volume: &Volume<'_, R>, raw: &[u8], number: u32) ->
     Ok(Group {
         first: number * all + 1,
         used,
+        blocks_bitmap: block(descriptor::BLOCK_BITMAP_LO, descriptor::BLOCK_BITMAP_HI)?,
         bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
         table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
     })

@@ -2,55 +2,22 @@
 
 use nix::errno::Errno;
 
+use super::format::CORRUPT;
 use super::groups::Group;
-use super::layout::{CORRUPT, ReadAt, Volume, inode};
+use super::inode::Inode;
+use super::volume::Volume;
 
 /// Large enough that the calls do not count, small enough to stay in the processor's cache.
 const PIECE: usize = 1 << 20;
 
-/// An inode as it stands in its table.
-#[derive(Clone, Copy)]
-pub(super) struct Inode<'a> {
-    fields: &'a [u8; inode::SMALLEST as usize],
-}
-
-impl<'a> Inode<'a> {
-    pub(super) fn new(raw: &'a [u8]) -> Option<Self> {
-        Some(Self { fields: raw.first_chunk()? })
-    }
-
-    fn short(self, offset: usize) -> u16 {
-        u16::from_le_bytes(std::array::from_fn(|byte| self.fields[offset + byte]))
-    }
-
-    fn word(self, offset: usize) -> u32 {
-        u32::from_le_bytes(std::array::from_fn(|byte| self.fields[offset + byte]))
-    }
-
-    /// Type and permissions; 0 for an inode that has never been written.
-    pub(super) fn mode(self) -> u16 {
-        self.short(inode::MODE)
-    }
-
-    /// How many names it has.
-    pub(super) fn links(self) -> u16 {
-        self.short(inode::LINKS)
-    }
-
-    /// Tells it from others that have had or will have the same number.
-    pub(super) fn generation(self) -> u32 {
-        self.word(inode::GENERATION)
-    }
-}
-
 /// Calls `each` with the number and the inode of all in a group that are in use: those marked in its
 /// bitmap. What has been freed stands in the table as it was last, and is not told from what is held by
 /// anything else.
-pub(super) fn in_use<R: ReadAt + ?Sized>(
-    volume: &Volume<'_, R>,
+pub(super) fn in_use(
+    volume: &Volume<'_>,
     group: &Group,
     buffer: &mut Vec<u8>,
-    mut each: impl FnMut(u32, Inode<'_>),
+    mut each: impl FnMut(u32, Inode<'_>) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     if group.used == 0 {
         return Ok(());
@@ -70,7 +37,7 @@ pub(super) fn in_use<R: ReadAt + ?Sized>(
                 if is_used(index)
                     && let Some(inode) = Inode::new(raw)
                 {
-                    each(group.first + index, inode);
+                    each(group.first + index, inode)?;
                 }
             }
         }

@@ -4,7 +4,8 @@ use nix::errno::Errno;
 
 use super::groups::groups;
 use super::inodes::in_use;
-use super::layout::{ReadAt, Volume};
+use super::own::Role;
+use super::volume::Volume;
 
 /// What it takes to open an inode by its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +16,15 @@ pub(super) struct Nameless {
 
 /// All inodes that are in use and have no name. Whatever was one during the whole call is among them;
 /// a few others are being made or freed at this moment.
-pub(super) fn list<R: ReadAt + ?Sized>(volume: &Volume<'_, R>) -> Result<Vec<Nameless>, Errno> {
+pub(super) fn list(volume: &Volume<'_>) -> Result<Vec<Nameless>, Errno> {
     let mut found = Vec::new();
     let mut buffer = Vec::new();
     for group in groups(volume)? {
         in_use(volume, &group, &mut buffer, |number, inode| {
-            // The filesystem's own inodes need no name. Without a mode it has not been written yet.
-            if number >= volume.first_inode && inode.links() == 0 && inode.mode() != 0 {
+            if Role::of(volume, number, inode) == Role::Nameless {
                 found.push(Nameless { inode: number, generation: inode.generation() });
             }
+            Ok(())
         })?;
     }
     Ok(found)

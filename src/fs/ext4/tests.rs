@@ -1,15 +1,16 @@
 //! The parser on images made here, whole and damaged.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
 
-use super::layout::{ReadAt, Volume};
 use super::nameless::{self, Nameless};
 use super::orphans::list;
+use super::volume::{ReadAt, Volume};
 
 const BLOCK: usize = 1024;
 const BLOCKS: u32 = 64;
@@ -30,14 +31,14 @@ type Change = fn(&mut [u8]);
 
 /// An image that counts how often it is read and may be changed before a certain read.
 struct Image {
-    bytes: RefCell<Vec<u8>>,
-    reads: Cell<usize>,
+    bytes: Mutex<Vec<u8>>,
+    reads: AtomicUsize,
     change: Option<(usize, Change)>,
 }
 
 impl Image {
     fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes: RefCell::new(bytes), reads: Cell::new(0), change: None }
+        Self { bytes: Mutex::new(bytes), reads: AtomicUsize::new(0), change: None }
     }
 
     fn list(&self) -> Result<BTreeSet<u32>, Errno> {
@@ -56,13 +57,13 @@ impl Image {
 
 impl ReadAt for Image {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        self.reads.set(self.reads.get() + 1);
+        let read = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some((at, change)) = self.change
-            && at == self.reads.get()
+            && at == read
         {
-            change(&mut self.bytes.borrow_mut());
+            change(&mut self.bytes.lock().unwrap());
         }
-        let bytes = self.bytes.borrow();
+        let bytes = self.bytes.lock().unwrap();
         let start = usize::try_from(offset).map_err(|_| Errno::EUCLEAN)?;
         let found = bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Errno::EUCLEAN)?;
         buffer.copy_from_slice(found);
@@ -280,7 +281,7 @@ proptest! {
         let image = Image::new(bytes);
         let _ = image.list();
         let _ = image.nameless();
-        prop_assert!(image.reads.get() < 400_000, "{}", image.reads.get());
+        prop_assert!(image.reads.load(Ordering::Relaxed) < 400_000, "{}", image.reads.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The rows of the ledger with their bars. The numbers that are printed add up, too.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
 use super::layout::{cut_end, pad_end, pad_start};
@@ -33,14 +34,19 @@ pub(super) fn write(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     let width = amounts.iter().map(String::len).max().unwrap_or(0).max(9);
     screen.blank();
     for ((row, steps), amount) in shown.iter().zip(amounts) {
-        let label = pad_end(label(row, filesystem), LABEL);
+        let label = pad_end(&label(row, filesystem), LABEL);
         let bar = bar(screen, steps.abs(), most.max(gap_steps.abs()));
         let used = 2 + LABEL + 1 + width + 2 + bar.chars().count();
         let note = note(screen, row, filesystem, scale);
         let note = cut_end(&note, screen.style.width.saturating_sub(used), screen.style.unicode);
         let loud = if steps.abs() == most { LOUD } else { anstyle::Style::new() };
         let amount = pad_start(&amount, width);
-        screen.line(&format!("  {label} {loud}{amount}  {bar}{loud:#}{QUIET}{note}{QUIET:#}"));
+        let start = format!("  {label} {loud}{amount}");
+        if note.is_empty() {
+            screen.line(&format!("{start}  {}{loud:#}", bar.trim_end()));
+        } else {
+            screen.line(&format!("{start}  {bar}{loud:#}{QUIET}{note}{QUIET:#}"));
+        }
     }
 }
 
@@ -89,18 +95,23 @@ fn apportion(total: i64, parts: &[Gap], scale: Scale) -> Vec<i64> {
     steps
 }
 
-fn label(row: &Row, filesystem: &Filesystem) -> &'static str {
+fn label(row: &Row, filesystem: &Filesystem) -> Cow<'static, str> {
     let clones = matches!(filesystem.fstype.as_str(), "btrfs" | "xfs" | "zfs" | "bcachefs" | "ocfs2");
-    match row.cause {
+    let label = match row.cause {
+        Cause::Metadata => return format!("internal to {}", filesystem.fstype).into(),
         Cause::Visible => "visible",
         Cause::HiddenByMount => "hidden under a mount",
         Cause::UnlinkedOpen => "deleted, still open",
         Cause::UnlinkedKernel => "deleted, kernel-held",
         Cause::UnlinkedUnattributed => "deleted, still held",
+        Cause::Shared => "shared",
+        Cause::Unreachable => "deleted, not freed",
+        Cause::Reservation => "not written yet",
         Cause::Unexplained if row.bytes < Gap(0) && clones => "shared or compressed",
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => "not readable by you",
         Cause::Unexplained => "unexplained",
-    }
+    };
+    label.into()
 }
 
 /// Whether what is unexplained may be what this user has no right to read.
@@ -124,6 +135,9 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
         Cause::Unexplained if row.bytes > Gap(0) => {
             format!("may be {}'s own data", screen.name(filesystem.fstype.as_bytes()))
         }
+        Cause::Shared | Cause::Metadata => largest_part(row).to_owned(),
+        Cause::Unreachable => "nobody holds it: e2fsck".to_owned(),
+        Cause::Reservation => "data in memory".to_owned(),
         Cause::Visible | Cause::Unexplained => String::new(),
     }
 }
@@ -131,6 +145,12 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
 fn files(row: &Row) -> String {
     let count = row.inodes.unwrap_or(0);
     format!("{} {}", grouped(count), if count == 1 { "file" } else { "files" })
+}
+
+/// What makes up most of a row.
+fn largest_part(row: &Row) -> &str {
+    let largest = row.detail.iter().max_by_key(|detail| detail.bytes.magnitude());
+    largest.map_or("", |detail| detail.name.as_str())
 }
 
 /// The mount point that hides most, and how many more there are.

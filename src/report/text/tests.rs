@@ -106,6 +106,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
             inodes_free: 5_000_000,
         },
         method: Method::Walk,
+        method_note: None,
         visible_bytes: views.visible.bytes,
         gap_bytes: ledger.gap,
         ledger: ledger.rows.iter().map(row).collect(),
@@ -148,7 +149,9 @@ fn full_views() -> Views {
         unattributed: None,
         unlinked: tally(352, 14),
         kernel: Tally::default(),
+        metadata: Some(Bytes(TENTH)),
         skipped: false,
+        ..Views::default()
     }
 }
 
@@ -163,6 +166,7 @@ fn skipped(kind: Kind, path: &str, needs: Option<&'static str>) -> Skipped {
 fn as_a_user() -> Report {
     let views = Views {
         hidden: None,
+        metadata: None,
         unlinked: tally(4, 1),
         visible: tally(560, 1_181_020),
         skipped: true,
@@ -319,7 +323,13 @@ proptest! {
         let disk = filesystem(&views, Vec::new());
         prop_assume!(!is_healthy(&disk));
         let screen = screen(&report(vec![disk]), &style());
-        let labels = ["deleted, still open", "deleted, kernel-held", "hidden under a mount", "unexplained"];
+        let labels = [
+            "deleted, still open",
+            "deleted, kernel-held",
+            "hidden under a mount",
+            "internal to ext4",
+            "unexplained",
+        ];
         let rows = screen.lines().filter_map(|line| labels.iter().find_map(|label| line.trim().strip_prefix(label)));
         let tenths = |text: &str| text.split_whitespace().next().unwrap().replace('.', "").parse::<i64>().unwrap();
         let sum: i64 = rows.map(tenths).sum();

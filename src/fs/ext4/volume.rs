@@ -1,110 +1,14 @@
-//! Where things lie on an ext4 volume: fs/ext4/ext4.h, Documentation/filesystems/ext4. No
-//! number read from the volume is believed before it has been compared with its bounds.
+//! A volume as its superblock describes it, and where things lie on it. No number read from it is
+//! believed before it has been compared with its bounds.
 
 use nix::errno::Errno;
 
-/// What the kernel answers to a damaged filesystem (`EFSCORRUPTED`).
-pub(super) const CORRUPT: Errno = Errno::EUCLEAN;
+use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32_at, wide};
 
 /// A block device, or an image of one.
-pub(super) trait ReadAt {
+pub(super) trait ReadAt: Sync {
     /// Fills `buffer` from `offset`, or fails.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno>;
-}
-
-/// `struct ext4_super_block`: where it starts, and the offsets of its fields.
-mod superblock {
-    pub(super) const START: u64 = 1024;
-    pub(super) const SIZE: usize = 1024;
-    pub(super) const MAGIC_VALUE: u16 = 0xef53;
-
-    pub(super) const INODES_COUNT: usize = 0x00;
-    pub(super) const BLOCKS_COUNT_LO: usize = 0x04;
-    pub(super) const FIRST_DATA_BLOCK: usize = 0x14;
-    pub(super) const LOG_BLOCK_SIZE: usize = 0x18;
-    pub(super) const BLOCKS_PER_GROUP: usize = 0x20;
-    pub(super) const INODES_PER_GROUP: usize = 0x28;
-    pub(super) const MAGIC: usize = 0x38;
-    pub(super) const REVISION: usize = 0x4c;
-    pub(super) const FIRST_INODE: usize = 0x54;
-    pub(super) const INODE_SIZE: usize = 0x58;
-    pub(super) const COMPAT: usize = 0x5c;
-    pub(super) const INCOMPAT: usize = 0x60;
-    pub(super) const RO_COMPAT: usize = 0x64;
-    pub(super) const LAST_ORPHAN: usize = 0xe8;
-    pub(super) const DESCRIPTOR_SIZE: usize = 0xfe;
-    pub(super) const FIRST_META_GROUP: usize = 0x104;
-    pub(super) const BLOCKS_COUNT_HI: usize = 0x150;
-    pub(super) const BACKUP_GROUPS: usize = 0x24c;
-    pub(super) const ORPHAN_FILE: usize = 0x280;
-}
-
-/// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat`.
-mod feature {
-    pub(super) const COMPAT_HAS_JOURNAL: u32 = 0x4;
-    pub(super) const COMPAT_SPARSE_SUPER2: u32 = 0x200;
-    pub(super) const COMPAT_ORPHAN_FILE: u32 = 0x1000;
-    pub(super) const INCOMPAT_FILETYPE: u32 = 0x2;
-    /// The journal is in use, and would have to be replayed.
-    pub(super) const INCOMPAT_RECOVER: u32 = 0x4;
-    pub(super) const INCOMPAT_META_BG: u32 = 0x10;
-    pub(super) const INCOMPAT_EXTENTS: u32 = 0x40;
-    pub(super) const INCOMPAT_64BIT: u32 = 0x80;
-    pub(super) const INCOMPAT_MMP: u32 = 0x100;
-    pub(super) const INCOMPAT_FLEX_BG: u32 = 0x200;
-    pub(super) const INCOMPAT_EA_INODE: u32 = 0x400;
-    pub(super) const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-    pub(super) const INCOMPAT_LARGEDIR: u32 = 0x4000;
-    pub(super) const INCOMPAT_INLINE_DATA: u32 = 0x8000;
-    pub(super) const INCOMPAT_ENCRYPT: u32 = 0x1_0000;
-    pub(super) const INCOMPAT_CASEFOLD: u32 = 0x2_0000;
-    /// With any other, inodes and directories may be made in a way that is not known here.
-    pub(super) const INCOMPAT_KNOWN: u32 = INCOMPAT_FILETYPE
-        | INCOMPAT_RECOVER
-        | INCOMPAT_META_BG
-        | INCOMPAT_EXTENTS
-        | INCOMPAT_64BIT
-        | INCOMPAT_MMP
-        | INCOMPAT_FLEX_BG
-        | INCOMPAT_EA_INODE
-        | INCOMPAT_CSUM_SEED
-        | INCOMPAT_LARGEDIR
-        | INCOMPAT_INLINE_DATA
-        | INCOMPAT_ENCRYPT
-        | INCOMPAT_CASEFOLD;
-    pub(super) const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
-    pub(super) const RO_COMPAT_GROUP_CHECKSUMS: u32 = 0x10;
-    pub(super) const RO_COMPAT_METADATA_CHECKSUMS: u32 = 0x400;
-}
-
-/// `struct ext4_group_desc`.
-pub(super) mod descriptor {
-    pub(in super::super) const SMALL: u16 = 32;
-    pub(in super::super) const LARGE: u16 = 64;
-    pub(in super::super) const INODE_BITMAP_LO: usize = 0x04;
-    pub(in super::super) const INODE_TABLE_LO: usize = 0x08;
-    pub(in super::super) const FLAGS: usize = 0x12;
-    pub(in super::super) const UNUSED_INODES_LO: usize = 0x1c;
-    pub(in super::super) const INODE_BITMAP_HI: usize = 0x24;
-    pub(in super::super) const INODE_TABLE_HI: usize = 0x28;
-    pub(in super::super) const UNUSED_INODES_HI: usize = 0x32;
-    /// In `bg_flags`: neither bitmap nor table has been written.
-    pub(in super::super) const INODES_UNINITIALIZED: u16 = 0x1;
-}
-
-/// `struct ext4_inode`.
-pub(super) mod inode {
-    /// Also the next orphan's number, while the inode is one.
-    pub(in super::super) const DELETION_TIME: u64 = 0x14;
-    pub(in super::super) const GENERATION: usize = 0x64;
-    pub(in super::super) const MODE: usize = 0x00;
-    pub(in super::super) const LINKS: usize = 0x1a;
-    pub(in super::super) const SIZE_LO: usize = 0x04;
-    pub(in super::super) const FLAGS: usize = 0x20;
-    pub(in super::super) const BLOCKS: std::ops::Range<usize> = 0x28..0x64;
-    pub(in super::super) const SIZE_HI: usize = 0x6c;
-    /// What every inode has, also in the first revision.
-    pub(in super::super) const SMALLEST: u16 = 128;
 }
 
 /// The first ordinary inode in the first revision: `EXT4_GOOD_OLD_FIRST_INO`.
@@ -112,24 +16,34 @@ const FIRST_INODE: u32 = 11;
 /// The largest is 64 KiB: `EXT4_MAX_BLOCK_LOG_SIZE`.
 const LARGEST_LOG_BLOCK_SIZE: u32 = 6;
 
+/// 512 MiB: `EXT4_MAX_CLUSTER_LOG_SIZE`.
+const LARGEST_LOG_CLUSTER_SIZE: u32 = 30 - 10;
+
 /// A volume whose superblock has been read and makes sense.
-pub(super) struct Volume<'a, R: ?Sized> {
-    device: &'a R,
+pub(super) struct Volume<'a> {
+    device: &'a dyn ReadAt,
     pub(super) block_size: u64,
+    /// The unit in which data is allocated; larger than a block only with `bigalloc`.
+    pub(super) cluster_size: u64,
     pub(super) inodes: u32,
     pub(super) inodes_per_group: u32,
     pub(super) inode_size: u16,
     pub(super) descriptor_size: u16,
     /// Below it are the filesystem's own inodes, and the root's.
     pub(super) first_inode: u32,
-    blocks: u64,
-    first_data_block: u64,
-    blocks_per_group: u64,
+    pub(super) blocks: u64,
+    pub(super) first_data_block: u64,
+    pub(super) blocks_per_group: u64,
+    pub(super) reserved_descriptors: u16,
     first_meta_group: Option<u64>,
     backups: Backups,
     features: Features,
     /// The inode of the orphan file.
     pub(super) orphan_file: Option<u32>,
+    /// The inodes of an internal journal, and of the quota files of users, groups and projects; 0 for
+    /// none.
+    pub(super) journal: u32,
+    pub(super) quotas: [u32; 3],
 }
 
 /// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat` as they were read.
@@ -149,8 +63,8 @@ enum Backups {
     Two([u64; 2]),
 }
 
-impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
-    pub(super) fn open(device: &'a R) -> Result<Self, Errno> {
+impl<'a> Volume<'a> {
+    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Errno> {
         let mut raw = [0; superblock::SIZE];
         device.read_at(superblock::START, &mut raw)?;
         let short = |offset| u16_at(&raw, offset);
@@ -161,7 +75,12 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
             ro_compat: word(superblock::RO_COMPAT)?,
         };
         let log_block_size = word(superblock::LOG_BLOCK_SIZE)?;
-        if short(superblock::MAGIC)? != superblock::MAGIC_VALUE || log_block_size > LARGEST_LOG_BLOCK_SIZE {
+        let bigalloc = features.ro_compat & feature::RO_COMPAT_BIGALLOC != 0;
+        let log_cluster_size = if bigalloc { word(superblock::LOG_CLUSTER_SIZE)? } else { log_block_size };
+        if short(superblock::MAGIC)? != superblock::MAGIC_VALUE
+            || log_block_size > LARGEST_LOG_BLOCK_SIZE
+            || log_cluster_size > LARGEST_LOG_CLUSTER_SIZE
+        {
             return Err(CORRUPT);
         }
         let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
@@ -179,6 +98,7 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
         let volume = Self {
             device,
             block_size: 1024 << log_block_size,
+            cluster_size: 1024 << log_cluster_size,
             inodes: word(superblock::INODES_COUNT)?,
             inodes_per_group: word(superblock::INODES_PER_GROUP)?,
             inode_size: if first_revision { inode::SMALLEST } else { short(superblock::INODE_SIZE)? },
@@ -187,11 +107,18 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
             blocks: wide(word(superblock::BLOCKS_COUNT_LO)?, high),
             first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
             blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
+            reserved_descriptors: short(superblock::RESERVED_DESCRIPTORS)?,
             first_meta_group: has(features.incompat, feature::INCOMPAT_META_BG)
                 .then_some(word(superblock::FIRST_META_GROUP)?.into()),
             backups,
             orphan_file: has(features.compat, feature::COMPAT_ORPHAN_FILE)
                 .then_some(word(superblock::ORPHAN_FILE)?),
+            journal: word(superblock::JOURNAL_INODE)?,
+            quotas: [
+                word(superblock::USER_QUOTA_INODE)?,
+                word(superblock::GROUP_QUOTA_INODE)?,
+                word(superblock::PROJECT_QUOTA_INODE)?,
+            ],
             features,
         };
         volume.makes_sense(is_64bit).then_some(volume).ok_or(CORRUPT)
@@ -209,6 +136,7 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
             && self.descriptor_size.is_power_of_two()
             && self.descriptor_size >= smallest
             && self.block_size >= self.descriptor_size.into()
+            && self.cluster_size >= self.block_size
     }
 
     /// Whether a journal is in use right now, which it is not where it was not loaded (`noload`), nor
@@ -224,6 +152,31 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
         self.features.ro_compat & either != 0
     }
 
+    /// Whether the upper half of an inode's count of sectors counts, and large files count in blocks.
+    pub(super) fn has_huge_files(&self) -> bool {
+        self.features.ro_compat & feature::RO_COMPAT_HUGE_FILE != 0
+    }
+
+    /// Whether directories may be larger than 4 GiB.
+    pub(super) fn has_large_directories(&self) -> bool {
+        self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
+    }
+
+    /// Whether block numbers have more than 32 bits.
+    pub(super) fn is_64bit(&self) -> bool {
+        self.features.incompat & feature::INCOMPAT_64BIT != 0
+    }
+
+    /// Whether there is a block in which hosts say that they have it mounted (multiple mount protection).
+    pub(super) fn has_mmp_block(&self) -> bool {
+        self.features.incompat & feature::INCOMPAT_MMP != 0
+    }
+
+    /// Whether the device is as large as the volume says that it is.
+    pub(super) fn is_whole(&self) -> bool {
+        self.blocks > 1 && self.block(self.blocks - 1).is_ok()
+    }
+
     /// Whether its inodes and directories are made as is known here.
     pub(super) fn is_known(&self) -> bool {
         self.features.incompat & !feature::INCOMPAT_KNOWN == 0
@@ -236,7 +189,7 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
 
     /// The next inode in the chain of orphans, 0 at its end.
     pub(super) fn next_orphan(&self, inode: u32) -> Result<u32, Errno> {
-        self.word_on_device(self.inode_offset(inode)? + inode::DELETION_TIME)
+        self.word_on_device(self.inode_offset(inode)? + inode::DELETION_TIME as u64)
     }
 
     /// Tells the inode from others that have had or will have the same number.
@@ -244,9 +197,9 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
         self.word_on_device(self.inode_offset(inode)? + inode::GENERATION as u64)
     }
 
-    /// The fields that every inode has.
-    pub(super) fn inode(&self, inode: u32) -> Result<[u8; inode::SMALLEST as usize], Errno> {
-        let mut raw = [0; inode::SMALLEST as usize];
+    /// An inode, as it is right now.
+    pub(super) fn inode(&self, inode: u32) -> Result<Vec<u8>, Errno> {
+        let mut raw = vec![0; self.inode_size.into()];
         self.device.read_at(self.inode_offset(inode)?, &mut raw)?;
         Ok(raw)
     }
@@ -329,15 +282,38 @@ impl<'a, R: ReadAt + ?Sized> Volume<'a, R> {
     /// With `meta_bg` descriptors lie in the first of the groups that they describe, behind the
     /// copy of the superblock, if there is one.
     fn meta_descriptor_block(&self, group: u64) -> Option<u64> {
-        let has_backup = match self.backups {
+        // Blocks of 1 KiB that are counted from 0 (bigalloc): the superblock is in the second.
+        let behind_boot_block = self.block_size == 1024 && group == 0 && self.first_data_block == 0;
+        let before = u64::from(self.has_backup(group)) + u64::from(behind_boot_block);
+        self.group_start(group)?.checked_add(before)
+    }
+
+    pub(super) fn group_start(&self, group: u64) -> Option<u64> {
+        group.checked_mul(self.blocks_per_group)?.checked_add(self.first_data_block)
+    }
+
+    /// Whether a group begins with the superblock or a copy: `ext4_bg_has_super`.
+    fn has_backup(&self, group: u64) -> bool {
+        match self.backups {
             Backups::Everywhere => true,
             Backups::Sparse => group <= 1 || [3, 5, 7].iter().any(|&base| is_power(group, base)),
             Backups::Two(groups) => group == 0 || groups.contains(&group),
+        }
+    }
+
+    /// How many blocks at the beginning of a group are taken by the superblock, by descriptors, and by
+    /// room for more descriptors: `ext4_bg_num_gdb` (fs/ext4/balloc.c).
+    pub(super) fn fixed_blocks(&self, group: u64) -> u64 {
+        let per_block = self.block_size / u64::from(self.descriptor_size);
+        let (meta, backup) = (group / per_block, self.has_backup(group));
+        let all = u64::from(self.inodes / self.inodes_per_group).div_ceil(per_block);
+        let descriptors = match self.first_meta_group {
+            Some(first) if meta >= first => u64::from([0, 1, per_block - 1].contains(&(group % per_block))),
+            first if backup => first.map_or(all, |first| all.min(first)),
+            _ => 0,
         };
-        // Blocks of 1 KiB that are counted from 0 (bigalloc): the superblock is in the second.
-        let behind_boot_block = self.block_size == 1024 && group == 0 && self.first_data_block == 0;
-        let start = group.checked_mul(self.blocks_per_group)?.checked_add(self.first_data_block)?;
-        start.checked_add(u64::from(has_backup) + u64::from(behind_boot_block))
+        let reserved = if backup { u64::from(self.reserved_descriptors) } else { 0 };
+        u64::from(backup) + descriptors + reserved
     }
 }
 
@@ -347,18 +323,4 @@ fn is_power(number: u64, base: u64) -> bool {
         rest /= base;
     }
     rest == 1
-}
-
-pub(super) fn wide(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << 32
-}
-
-pub(super) fn u16_at(raw: &[u8], offset: usize) -> Result<u16, Errno> {
-    let bytes = raw.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(CORRUPT)?;
-    Ok(u16::from_le_bytes(*bytes))
-}
-
-pub(super) fn u32_at(raw: &[u8], offset: usize) -> Result<u32, Errno> {
-    let bytes = raw.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(CORRUPT)?;
-    Ok(u32::from_le_bytes(*bytes))
 }

@@ -1,0 +1,79 @@
+//! The entries of a directory: `struct ext4_dir_entry_2`, each with the way to the next. What the
+//! hashed trees and the checksums need is packed into entries without an inode, so that all blocks can be
+//! read alike (Documentation/filesystems/ext4/directory.rst).
+
+use nix::errno::Errno;
+
+use super::format::{CORRUPT, entry, flag, u8_at, u16_at, u32_at};
+use super::inode::Inode;
+use super::map::{self, Budget};
+use super::volume::Volume;
+
+/// A name. Its bytes are those on the volume: in an encrypted directory they are a cipher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry<'a> {
+    pub(super) inode: u32,
+    pub(super) name: &'a [u8],
+}
+
+/// In blocks of 64 KiB the length of an entry that fills it does not fit: `ext4_rec_len_from_disk`.
+const LARGEST_BLOCK: usize = 1 << 16;
+
+/// Calls `each` with all entries of a block but `.` and `..`.
+pub(super) fn of_block(block: &[u8], mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
+    let mut rest = block;
+    while !rest.is_empty() {
+        let length = match usize::from(u16_at(rest, entry::LENGTH)?) {
+            0 | 0xffff if block.len() == LARGEST_BLOCK => LARGEST_BLOCK,
+            length => length,
+        };
+        // As `__ext4_check_dir_entry` (fs/ext4/dir.c) would have it.
+        if length < entry::NAME || !length.is_multiple_of(4) {
+            return Err(CORRUPT);
+        }
+        let (this, next) = rest.split_at_checked(length).ok_or(CORRUPT)?;
+        let inode = u32_at(this, entry::INODE)?;
+        if inode != 0 {
+            let name_length = usize::from(u8_at(this, entry::NAME_LENGTH)?);
+            let name = this.get(entry::NAME..entry::NAME + name_length).ok_or(CORRUPT)?;
+            if name.is_empty() {
+                return Err(CORRUPT);
+            }
+            if name != b"." && name != b".." {
+                each(Entry { inode, name });
+            }
+        }
+        rest = next;
+    }
+    Ok(())
+}
+
+/// The same for a directory that lies in its inode: behind its parent's number, in what is left of the
+/// block map, and in an attribute.
+fn of_inode(volume: &Volume<'_>, inode: Inode<'_>, mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
+    const PARENT: usize = 4;
+    let map = inode.block();
+    of_block(map.get(PARENT..).ok_or(CORRUPT)?, &mut each)?;
+    if inode.size(volume) > map.len() as u64 {
+        of_block(inode.more_inline()?, each)?;
+    }
+    Ok(())
+}
+
+/// All entries of a directory, wherever they lie.
+pub(super) fn of_directory(
+    volume: &Volume<'_>,
+    inode: Inode<'_>,
+    budget: &Budget,
+    mut each: impl FnMut(Entry<'_>),
+) -> Result<(), Errno> {
+    if inode.has(flag::INLINE_DATA) {
+        return of_inode(volume, inode, each);
+    }
+    let mut runs = Vec::new();
+    map::runs(volume, inode, budget, |run| runs.push(run))?;
+    for block in runs.into_iter().flat_map(|run| run.start..run.start + run.length) {
+        of_block(&volume.block(block)?, &mut each)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! One inode as it stands in its table: `struct ext4_inode`.
+
+use super::format::{CORRUPT, attribute, flag, inode, u8_at, u16_at, u32_at, wide};
+use super::volume::Volume;
+use crate::sys::stat::BLOCK_UNIT;
+use nix::errno::Errno;
+
+/// The fields are checked to be there once, when it is made.
+#[derive(Clone, Copy)]
+pub(super) struct Inode<'a> {
+    fields: &'a [u8; inode::SMALLEST as usize],
+    /// As long as inodes are on its volume.
+    whole: &'a [u8],
+}
+
+impl<'a> Inode<'a> {
+    pub(super) fn new(whole: &'a [u8]) -> Option<Self> {
+        Some(Self { fields: whole.first_chunk()?, whole })
+    }
+
+    fn short(self, offset: usize) -> u16 {
+        u16::from_le_bytes(std::array::from_fn(|byte| self.fields[offset + byte]))
+    }
+
+    fn word(self, offset: usize) -> u32 {
+        u32::from_le_bytes(std::array::from_fn(|byte| self.fields[offset + byte]))
+    }
+
+    /// Type and permissions; 0 for an inode that has never been written.
+    pub(super) fn mode(self) -> u16 {
+        self.short(inode::MODE)
+    }
+
+    pub(super) fn is_directory(self) -> bool {
+        u32::from(self.mode()) & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    pub(super) fn is_regular(self) -> bool {
+        u32::from(self.mode()) & libc::S_IFMT == libc::S_IFREG
+    }
+
+    /// How many names it has.
+    pub(super) fn links(self) -> u16 {
+        self.short(inode::LINKS)
+    }
+
+    /// Tells it from others that have had or will have the same number.
+    pub(super) fn generation(self) -> u32 {
+        self.word(inode::GENERATION)
+    }
+
+    pub(super) fn has(self, flag: u32) -> bool {
+        self.word(inode::FLAGS) & flag != 0
+    }
+
+    /// `ext4_isize` (fs/ext4/ext4.h): elsewhere the upper half may mean something else.
+    pub(super) fn size(self, volume: &Volume<'_>) -> u64 {
+        let wide_enough = self.is_regular() || volume.has_large_directories();
+        wide(self.word(inode::SIZE_LO), if wide_enough { self.word(inode::SIZE_HI) } else { 0 })
+    }
+
+    /// Allocated bytes without what is reported for inline data, as `ext4_inode_blocks`
+    /// (fs/ext4/inode.c) reads them.
+    pub(super) fn allocated(self, volume: &Volume<'_>) -> u64 {
+        let low = self.word(inode::SECTORS_LO);
+        if !volume.has_huge_files() {
+            return u64::from(low) * BLOCK_UNIT;
+        }
+        let count = wide(low, self.short(inode::SECTORS_HI).into());
+        count.saturating_mul(if self.has(flag::HUGE_FILE) { volume.block_size } else { BLOCK_UNIT })
+    }
+
+    /// What stat(2) adds for data that lies in the inode itself, where it takes up nothing
+    /// (`ext4_file_getattr`, fs/ext4/inode.c).
+    pub(super) fn reported_inline(self, volume: &Volume<'_>) -> u64 {
+        let counts = self.has(flag::INLINE_DATA) && self.is_regular();
+        if counts { self.size(volume).div_ceil(BLOCK_UNIT).saturating_mul(BLOCK_UNIT) } else { 0 }
+    }
+
+    /// The block with its extended attributes, 0 for none. Others may share it.
+    pub(super) fn attribute_block(self, volume: &Volume<'_>) -> u64 {
+        let high = if volume.is_64bit() { self.short(inode::ATTRIBUTES_HI) } else { 0 };
+        wide(self.word(inode::ATTRIBUTES_LO), high.into())
+    }
+
+    /// How many attributes have the value that this inode holds: `ext4_xattr_inode_get_ref`
+    /// (fs/ext4/xattr.c).
+    pub(super) fn attribute_references(self) -> u64 {
+        wide(self.word(inode::VERSION), self.word(inode::CHANGE_TIME))
+    }
+
+    /// `i_block`: pointers, extents or inline data.
+    pub(super) fn block(self) -> &'a [u8] {
+        self.fields.get(inode::BLOCK).unwrap_or_default()
+    }
+
+    /// What of the inline data does not fit `i_block`: the value of an attribute of its own.
+    pub(super) fn more_inline(self) -> Result<&'a [u8], Errno> {
+        let extra = usize::from(u16_at(self.whole, inode::EXTRA_SIZE)?);
+        let attributes = self.whole.get(usize::from(inode::SMALLEST) + extra..).ok_or(CORRUPT)?;
+        if u32_at(attributes, 0)? != attribute::MAGIC {
+            return Err(CORRUPT);
+        }
+        let first = attributes.get(attribute::HEADER..).ok_or(CORRUPT)?;
+        let mut entry = first;
+        // Four zero bytes end the list.
+        while u32_at(entry, 0)? != 0 {
+            let length = usize::from(u8_at(entry, attribute::NAME_LENGTH)?);
+            let name = entry.get(attribute::NAME..attribute::NAME + length).ok_or(CORRUPT)?;
+            if u8_at(entry, attribute::NAME_INDEX)? == attribute::SYSTEM && name == attribute::DATA {
+                let start = usize::from(u16_at(entry, attribute::VALUE_OFFSET)?);
+                let size = usize::try_from(u32_at(entry, attribute::VALUE_SIZE)?).map_err(|_| CORRUPT)?;
+                let value = first.get(start..).and_then(|rest| rest.get(..size));
+                return value.ok_or(CORRUPT);
+            }
+            entry = entry.get((attribute::NAME + length).next_multiple_of(4)..).ok_or(CORRUPT)?;
+        }
+        Err(CORRUPT)
+    }
+}

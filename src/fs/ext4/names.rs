@@ -1,0 +1,237 @@
+//! The second pass: all names, read as the directories' blocks lie on the volume.
+
+use std::collections::HashMap;
+
+use nix::errno::Errno;
+
+use super::entries::{self, Entry};
+use super::format::CORRUPT;
+use super::map::{self, Budget};
+use super::parallel::spread;
+use super::settle::settled;
+use super::tables::{Blocks, Directories, How};
+use super::volume::Volume;
+use crate::census::Tally;
+
+/// Blocks that lie near each other are read at once, up to so many bytes.
+pub(super) const LARGEST_READ: u64 = 1 << 20;
+/// Reading so many blocks in vain is cheaper than another call.
+const GAP: u64 = 16;
+
+/// A directory in a directory, both by their places in `Directories::all`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Child {
+    pub(super) parent: u32,
+    pub(super) directory: u32,
+    name: (usize, usize),
+}
+
+/// One name of an inode that has several.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub(super) directory: u32,
+    pub(super) inode: u32,
+    pub(super) allocated: u64,
+}
+
+/// A name with a mount over it, which is no directory's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Covered {
+    pub(super) mount: usize,
+    pub(super) name: Link,
+    pub(super) has_several_names: bool,
+}
+
+/// Names of files that mounts lie over, by the inode of their directory, with the mounts' numbers.
+pub(super) type Covers = HashMap<u32, Vec<(Vec<u8>, usize)>>;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) children: Vec<Child>,
+    text: Vec<u8>,
+    /// What lies in directories and has one name.
+    pub(super) sums: Vec<(u32, Tally)>,
+    pub(super) links: Vec<Link>,
+    pub(super) covered: Vec<Covered>,
+}
+
+impl Names {
+    pub(super) fn name(&self, child: &Child) -> &[u8] {
+        let (start, length) = child.name;
+        self.text.get(start..start + length).unwrap_or_default()
+    }
+
+    fn take(&mut self, mut other: Self) {
+        let shift = self.text.len();
+        self.text.append(&mut other.text);
+        let moved = |child: Child| Child { name: (child.name.0 + shift, child.name.1), ..child };
+        self.children.extend(other.children.into_iter().map(moved));
+        self.sums.append(&mut other.sums);
+        self.links.append(&mut other.links);
+        self.covered.append(&mut other.covered);
+    }
+}
+
+/// Reads all names.
+pub(super) fn read(
+    volume: &Volume<'_>,
+    directories: &Directories,
+    covers: &Covers,
+    how: How<'_>,
+) -> Result<Names, Errno> {
+    let (blocks, inline) = (shares(&directories.blocks, how), shares(&directories.inline, how));
+    let reader = Reader { volume, directories, covers, budget: &Budget::of(volume), how };
+    let work = |state: &mut (Names, Vec<u8>), number: usize| {
+        let (names, buffer) = state;
+        if how.monitor.is_cancelled() {
+            return Ok(());
+        }
+        if let Some(share) = blocks.get(number) {
+            return reader.blocks(share, buffer, names);
+        }
+        let share = number.checked_sub(blocks.len()).and_then(|number| inline.get(number));
+        share.map_or(Ok(()), |share| reader.inline(share, names))
+    };
+    let mut all = Names::default();
+    for (names, _) in spread(how.threads, blocks.len() + inline.len(), Default::default, work)? {
+        all.take(names);
+    }
+    Ok(all)
+}
+
+/// Slices for the threads: not so many that each read is small, not so few that some have nothing to do.
+fn shares<'a, T>(all: &'a [T], how: How<'_>) -> Vec<&'a [T]> {
+    const MOST: usize = 512;
+    const FOR_EACH_THREAD: usize = 8;
+    let size = all.len().div_ceil(how.threads.get() * FOR_EACH_THREAD);
+    all.chunks(size.clamp(1, MOST)).collect()
+}
+
+struct Reader<'a> {
+    volume: &'a Volume<'a>,
+    directories: &'a Directories,
+    covers: &'a Covers,
+    budget: &'a Budget,
+    how: How<'a>,
+}
+
+impl Reader<'_> {
+    fn blocks(&self, mut share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
+        while let Some(first) = share.first() {
+            let start = first.run.start;
+            let most = LARGEST_READ / self.volume.block_size;
+            let mut end = start + first.run.length;
+            let joins = |blocks: &&Blocks| {
+                let next = end.max(blocks.run.start + blocks.run.length);
+                let joins = blocks.run.start <= end + GAP && next - start <= most;
+                end = if joins { next } else { end };
+                joins
+            };
+            let together = 1 + share.iter().skip(1).take_while(joins).count();
+            let length = (end - start) * self.volume.block_size;
+            buffer.resize(usize::try_from(length).map_err(|_| CORRUPT)?, 0);
+            self.volume.read(start, 0, buffer)?;
+            let (now, later) = share.split_at_checked(together).ok_or(CORRUPT)?;
+            for blocks in now {
+                self.piece(blocks, start, buffer, names)?;
+            }
+            share = later;
+        }
+        Ok(())
+    }
+
+    /// Blocks of one directory. They are in `buffer`, which begins with block `start` of the volume.
+    fn piece(&self, blocks: &Blocks, start: u64, buffer: &[u8], names: &mut Names) -> Result<(), Errno> {
+        let mut visit = self.visit(blocks.directory, names)?;
+        let size = usize::try_from(self.volume.block_size).map_err(|_| CORRUPT)?;
+        let skip = usize::try_from(blocks.run.start - start).map_err(|_| CORRUPT)?;
+        let numbers = blocks.run.start..blocks.run.start + blocks.run.length;
+        for (block, number) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
+            match entries::of_block(block, |entry| visit.entry(entry)) {
+                Err(CORRUPT) => self.again(number, &mut visit)?,
+                read => read?,
+            }
+        }
+        visit.finish();
+        Ok(())
+    }
+
+    /// Reads a block again in which the entries make no sense, if it is still the directory's.
+    fn again(&self, number: u64, visit: &mut Visit<'_>) -> Result<(), Errno> {
+        let read = settled(self.volume, visit.inode, self.how.pause, |inode| {
+            let mut is_there = false;
+            map::runs(self.volume, inode, self.budget, |run| {
+                is_there |= (run.start..run.start + run.length).contains(&number);
+            })?;
+            if is_there {
+                let block = self.volume.block(number)?;
+                entries::of_block(&block, |entry| visit.entry(entry))?;
+            }
+            Ok(())
+        });
+        read.map(drop)
+    }
+
+    /// Directories that lay in their inodes when the tables were read.
+    fn inline(&self, share: &[u32], names: &mut Names) -> Result<(), Errno> {
+        for &directory in share {
+            let mut visit = self.visit(directory, names)?;
+            settled(self.volume, directory, self.how.pause, |inode| {
+                entries::of_directory(self.volume, inode, self.budget, |entry| visit.entry(entry))
+            })?;
+            visit.finish();
+        }
+        Ok(())
+    }
+
+    fn visit<'a>(&'a self, inode: u32, names: &'a mut Names) -> Result<Visit<'a>, Errno> {
+        let directories = self.directories;
+        let place = directories.place_of(inode).ok_or(CORRUPT)?;
+        let covers = self.covers.get(&inode).map(Vec::as_slice).unwrap_or_default();
+        Ok(Visit { directories, covers, inode, place, sum: Tally::default(), names })
+    }
+}
+
+/// A directory whose names are being read. What has been met before is not counted again, so that
+/// blocks may be read twice.
+struct Visit<'a> {
+    directories: &'a Directories,
+    covers: &'a [(Vec<u8>, usize)],
+    inode: u32,
+    place: u32,
+    sum: Tally,
+    names: &'a mut Names,
+}
+
+impl Visit<'_> {
+    fn entry(&mut self, entry: Entry<'_>) {
+        // Made since the tables were read.
+        let Some(known) = self.directories.slots.meet(entry.inode) else { return };
+        let Entry { inode, name } = entry;
+        let link = Link { directory: self.place, inode, allocated: known.allocated };
+        let cover = self.covers.iter().find(|(covered, _)| covered == name);
+        if known.is_directory {
+            let place = self.directories.place_of(inode).filter(|_| known.is_new);
+            self.names.children.extend(place.map(|directory| Child {
+                parent: self.place,
+                directory,
+                name: (self.names.text.len(), name.len()),
+            }));
+            self.names.text.extend(place.map(|_| name).unwrap_or_default());
+        } else if let Some(&(_, mount)) = cover {
+            let has_several_names = known.has_several_names;
+            self.names.covered.push(Covered { mount, name: link, has_several_names });
+        } else if known.has_several_names {
+            self.names.links.push(link);
+        } else if known.is_new {
+            self.sum.count(known.allocated);
+        }
+    }
+
+    fn finish(self) {
+        if self.sum.inodes > 0 {
+            self.names.sums.push((self.place, self.sum));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the filesystem keeps for itself in inodes without a name, and what stat(2) reports more than
+//! once, or though it takes up nothing.
+
+use std::collections::BTreeMap;
+
+use super::format::flag;
+use super::inode::Inode;
+use super::volume::Volume;
+use crate::bytes::Bytes;
+use crate::fs::Term;
+
+/// The root directory. Its number and the others that are fixed: fs/ext4/ext4.h, and
+/// `lib/ext2fs/ext2_fs.h` of e2fsprogs.
+pub(super) const ROOT: u32 = 2;
+const RESIZE: u32 = 7;
+const JOURNAL: u32 = 8;
+const FIXED: [(u32, &str); 9] = [
+    (1, "bad blocks"),
+    (3, USER_QUOTA),
+    (4, GROUP_QUOTA),
+    (5, "boot loader inode"),
+    (6, "undelete inode"),
+    (RESIZE, RESIZE_INODE),
+    (JOURNAL, JOURNAL_MAP),
+    (9, "exclude inode"),
+    (10, "replica inode"),
+];
+const RESIZE_INODE: &str = "resize inode";
+const USER_QUOTA: &str = "user quota";
+const GROUP_QUOTA: &str = "group quota";
+/// The journal itself is outside of what `df` counts (`ext4_calculate_overhead`, fs/ext4/super.c).
+const JOURNAL_MAP: &str = "map of the journal";
+
+/// What an inode in use is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A file or directory with a name.
+    Named,
+    /// One that has lost its names, or never had any.
+    Nameless,
+    /// The value of extended attributes.
+    AttributeValue,
+    /// The filesystem's own.
+    Own(&'static str),
+    /// None: it is just being made.
+    Nothing,
+}
+
+impl Role {
+    pub(super) fn of(volume: &Volume<'_>, number: u32, inode: Inode<'_>) -> Self {
+        if number == ROOT {
+            return Self::Named;
+        }
+        if let Some(name) = own_name(volume, number) {
+            return Self::Own(name);
+        }
+        if inode.has(flag::ATTRIBUTE_VALUE) {
+            Self::AttributeValue
+        } else if inode.links() > 0 {
+            Self::Named
+        } else if inode.mode() != 0 {
+            Self::Nameless
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
+fn own_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
+    let [users, groups, projects] = volume.quotas;
+    let told = [
+        (users, USER_QUOTA),
+        (groups, GROUP_QUOTA),
+        (projects, "project quota"),
+        (volume.journal, JOURNAL_MAP),
+        (volume.orphan_file.unwrap_or(0), "orphan file"),
+    ];
+    let mut named = told.iter().chain(&FIXED);
+    let name = named.find(|(own, _)| *own == number).map(|(_, name)| *name);
+    name.or_else(|| (number < volume.first_inode).then_some("reserved inode"))
+}
+
+/// The amounts, in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    inodes: BTreeMap<&'static str, u64>,
+    /// Values of extended attributes: what they take up, and what is charged to their owners.
+    values: u64,
+    charged: u64,
+    /// What stat(2) reports for data in inodes.
+    inline: u64,
+    /// Blocks of extended attributes, and how many inodes have one.
+    blocks: Vec<u64>,
+    owners: u64,
+}
+
+impl Own {
+    pub(super) fn add(&mut self, volume: &Volume<'_>, role: Role, inode: Inode<'_>) {
+        let allocated = inode.allocated(volume);
+        match role {
+            Role::Own(name) => {
+                let bytes = match name {
+                    // The blocks that it holds back for descriptors are outside of what `df` counts; the
+                    // one that points to them is not.
+                    RESIZE_INODE => allocated.min(volume.cluster_size),
+                    JOURNAL_MAP => allocated.saturating_sub(clusters(volume, inode.size(volume))),
+                    _ => allocated,
+                };
+                *self.inodes.entry(name).or_default() += bytes;
+            }
+            Role::AttributeValue => {
+                let charge = clusters(volume, inode.size(volume));
+                self.values = self.values.saturating_add(allocated);
+                let charges = charge.saturating_mul(inode.attribute_references());
+                self.charged = self.charged.saturating_add(charges);
+            }
+            Role::Named | Role::Nameless => {
+                self.inline = self.inline.saturating_add(inode.reported_inline(volume));
+            }
+            Role::Nothing => {}
+        }
+        let block = inode.attribute_block(volume);
+        if block != 0 {
+            self.owners += 1;
+            self.blocks.push(block);
+        }
+    }
+
+    /// Takes in what was found in one group. Inodes that share a block mostly lie near each other.
+    pub(super) fn take(&mut self, mut other: Self) {
+        other.compact();
+        for (name, bytes) in other.inodes {
+            *self.inodes.entry(name).or_default() += bytes;
+        }
+        self.values = self.values.saturating_add(other.values);
+        self.charged = self.charged.saturating_add(other.charged);
+        self.inline = self.inline.saturating_add(other.inline);
+        self.blocks.append(&mut other.blocks);
+        self.owners += other.owners;
+    }
+
+    fn compact(&mut self) {
+        self.blocks.sort_unstable();
+        self.blocks.dedup();
+    }
+
+    /// What is allocated, but to no file.
+    pub(super) fn metadata(&self, volume: &Volume<'_>) -> Vec<Term> {
+        let mut terms: Vec<Term> = self.inodes.iter().map(|(&name, &bytes)| term(name, bytes)).collect();
+        terms.push(term("values of extended attributes", self.values));
+        let mmp = if volume.has_mmp_block() { volume.cluster_size } else { 0 };
+        terms.push(term("multiple mount protection", mmp));
+        terms.retain(|term| term.bytes != Bytes::ZERO);
+        terms
+    }
+
+    /// What files report, but share with others, or do not take up.
+    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Vec<Term> {
+        self.compact();
+        let more = self.owners.saturating_sub(self.blocks.len() as u64);
+        let mut terms = vec![
+            term("blocks of extended attributes", more.saturating_mul(volume.cluster_size)),
+            term("values of extended attributes", self.charged),
+            term("data in inodes", self.inline),
+        ];
+        terms.retain(|term| term.bytes != Bytes::ZERO);
+        terms
+    }
+}
+
+fn term(name: &'static str, bytes: u64) -> Term {
+    Term { name, bytes: Bytes(bytes) }
+}
+
+fn clusters(volume: &Volume<'_>, size: u64) -> u64 {
+    size.div_ceil(volume.cluster_size).saturating_mul(volume.cluster_size)
+}
