@@ -75,7 +75,10 @@ impl Filesystem {
         let what = [image.as_os_str(), empty.mountpoint.as_os_str()];
         tool("mount", &[options, what].concat());
         fs::remove_file(&image).unwrap();
-        fs::set_permissions(&empty.mountpoint, PermissionsExt::from_mode(0o755)).unwrap();
+        match fs::set_permissions(&empty.mountpoint, PermissionsExt::from_mode(0o755)) {
+            Err(error) if error.kind() != std::io::ErrorKind::ReadOnlyFilesystem => panic!("{error}"),
+            _ => {}
+        }
         empty
     }
 

@@ -171,7 +171,7 @@ pub(crate) fn attributes(root: &Path) {
     set_attribute(root, 900);
 }
 
-fn set_attribute(path: &Path, length: usize) {
+pub(crate) fn set_attribute(path: &Path, length: usize) {
     let path = CString::new(path.as_os_str().as_bytes()).unwrap();
     let name = c"user.whyfull".as_ptr();
     let value = vec![b'v'; length];
