@@ -10,7 +10,10 @@ use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
@@ -18,7 +21,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
-use support::report::{list, only, row};
+use support::report::{list, number, only, row};
 use support::tree;
 use support::whyfull::{Whyfull, whyfull};
 use support::{MIB, tool};
@@ -106,7 +109,7 @@ fn attributes(root: &Path) {
     }
 }
 
-/// `struct posix_acl_xattr_header` and entries: include/uapi/linux/posix_acl_xattr.h.
+/// `struct posix_acl_xattr_header` and entries: `include/uapi/linux/posix_acl_xattr.h`.
 fn access_control(path: &Path) {
     let mut value = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in
@@ -259,4 +262,212 @@ fn ext4_quotas() {
         assert!(names.contains(&"user quota"), "{metadata:#}");
         assert_eq!(names.contains(&"project quota"), quotas.contains("prj"), "{metadata:#}");
     }
+}
+
+/// A filesystem in an image that is at hand before it is mounted.
+struct Image<'a> {
+    /// What it lies on.
+    home: &'a Filesystem,
+    path: PathBuf,
+}
+
+impl<'a> Image<'a> {
+    fn new(home: &'a Filesystem, size: u64, mkfs: &[&str]) -> Self {
+        let path = home.path().join("image");
+        File::create_new(&path).unwrap().set_len(size).unwrap();
+        let args: Vec<_> = ["-q", "-F"].iter().chain(mkfs).map(OsStr::new).collect();
+        tool("mkfs.ext4", &[args.as_slice(), &[path.as_os_str()]].concat());
+        Self { home, path }
+    }
+
+    fn debugfs(&self, request: &str) {
+        tool("debugfs", &["-w".as_ref(), "-R".as_ref(), request.as_ref(), self.path.as_os_str()]);
+    }
+
+    fn mount(&self, options: &str) -> PathBuf {
+        let at = self.home.beside("mounted");
+        let options = format!("loop,{options}");
+        tool("mount", &["-o".as_ref(), options.as_ref(), self.path.as_os_str(), at.as_os_str()]);
+        at
+    }
+}
+
+/// As a crash leaves it where there is no journal: no name, and nobody who would free it.
+#[test]
+fn inodes_that_nobody_can_reach() {
+    require_root!();
+    let (home, from) = (Filesystem::tmpfs(128 * MIB), support::temp_dir());
+    fs::write(from.path().join("lost"), vec![1; 3_000_000]).unwrap();
+    fs::write(from.path().join("kept"), vec![1; 100_000]).unwrap();
+    let image = Image::new(&home, 64 * MIB, &["-O", "^has_journal", "-d", from.path().to_str().unwrap()]);
+    image.debugfs("set_inode_field lost links_count 0");
+    image.debugfs("unlink lost");
+    let at = image.mount("rw");
+    for method in ["table", "walk"] {
+        let report = run(&at, method);
+        let fs = only(&report);
+        // In blocks of 1 KiB.
+        assert_eq!(row(fs, "unreachable"), 2930 * 1024, "{fs:#}");
+        assert_eq!(row(fs, "unexplained"), 0, "{fs:#}");
+    }
+    let text = whyfull().arg(&at).in_pid_namespace().run();
+    assert!(text.text().contains("deleted, not freed"), "{text:?}");
+}
+
+#[test]
+fn resized_full_and_remounted() {
+    require_root!();
+    let home = Filesystem::tmpfs(256 * MIB);
+    let from = support::temp_dir();
+    tree::ordinary(&from.path().join("before"), &mut tree::Random::new(14));
+    let from = from.path().to_str().unwrap();
+    let image = Image::new(&home, 48 * MIB, &["-b", "1024", "-N", "20000", "-d", from]);
+    File::options().write(true).open(&image.path).unwrap().set_len(160 * MIB).unwrap();
+    tool("resize2fs", &["-f".as_ref(), image.path.as_os_str()]);
+    let at = image.mount("rw");
+    agrees(&at, "resized");
+    populate(&at.join("nasty"));
+    agrees(&at, "resized and filled");
+    let mut full = File::create(at.join("full")).unwrap();
+    let piece = vec![1; 1 << 16];
+    while std::io::Write::write_all(&mut full, &piece).is_ok() {}
+    drop(full);
+    agrees(&at, "full");
+    for options in ["remount,ro", "remount,rw"] {
+        tool("mount", &["-o".as_ref(), options.as_ref(), at.as_os_str()]);
+        agrees(&at, options);
+    }
+}
+
+/// A journal on a device of its own takes up nothing here.
+#[test]
+fn external_journal() {
+    require_root!();
+    let home = Filesystem::tmpfs(192 * MIB);
+    let journal = Image::new(&home, 16 * MIB, &["-O", "journal_dev", "-b", "1024"]);
+    let out = Command::new("losetup").args(["-f", "--show"]).arg(&journal.path).output().unwrap();
+    let device = Loop(String::from_utf8(out.stdout).unwrap().trim().to_owned());
+    fs::rename(&journal.path, home.path().join("journal")).unwrap();
+    let image = Image::new(&home, 96 * MIB, &["-b", "1024", "-J", &format!("device={}", device.0)]);
+    let at = image.mount("rw");
+    populate(&at.join("nasty"));
+    agrees(&at, "external journal");
+}
+
+struct Loop(String);
+
+impl Drop for Loop {
+    /// It is gone when nothing uses it any more.
+    fn drop(&mut self) {
+        drop(Command::new("losetup").args(["-d", &self.0]).status());
+    }
+}
+
+/// The names are ciphers: the sums are right all the same.
+#[test]
+fn encrypted_directories() {
+    require_root!();
+    let mkfs = ["-O", "encrypt", "-b", "4096", "-N", "20000"];
+    let fs = Filesystem::ext4_with(96 * MIB, &mkfs, "test_dummy_encryption");
+    tree::ordinary(&fs.path().join("ordinary"), &mut tree::Random::new(15));
+    tree::hard_links(&fs.path().join("links"));
+    let reports = ["table", "walk"].map(|method| run(fs.path(), method));
+    let [tables, walk] = reports.each_ref().map(|report| {
+        let fs = only(report);
+        assert_eq!(row(fs, "unexplained"), 0, "{fs:#}");
+        let sums = list(&fs["directories"]).iter().map(|d| (d["bytes"].as_u64(), d["inodes"].as_u64()));
+        let mut sums: Vec<_> = sums.collect();
+        sums.sort_unstable();
+        (row(fs, "visible"), sums)
+    });
+    assert_eq!(tables, walk);
+    // A mount point there cannot be found: what can be, is done.
+    fs::create_dir(fs.path().join("ordinary/point")).unwrap();
+    mount_tmpfs(&fs.path().join("ordinary/point"), MIB, nix::mount::MsFlags::empty());
+    let report = run(fs.path(), "auto");
+    assert_eq!(only(&report)["method"], "walk");
+    assert!(only(&report)["method_note"].as_str().unwrap().contains("encrypted"), "{report:#}");
+}
+
+/// Nothing that happens meanwhile is taken for damage.
+#[test]
+fn a_busy_filesystem() {
+    require_root!();
+    for (mkfs, options) in [(["-b", "1024", "-N", "20000"], ""), (["-O", "inline_data", "-N", "20000"], "")] {
+        let fs = Filesystem::ext4_with(96 * MIB, &mkfs, options);
+        tree::ordinary(&fs.path().join("quiet"), &mut tree::Random::new(16));
+        let quiet = i128::from(support::du(&fs.path().join("quiet")));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for number in 0..2 {
+                let (root, done) = (fs.path().join(format!("busy{number}")), &done);
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        churn(&root);
+                    }
+                });
+            }
+            let runs: Vec<_> =
+                (0..15).map(|_| counting(fs.path(), "table").in_pid_namespace().run()).collect();
+            done.store(true, Ordering::Relaxed);
+            for run in runs {
+                assert!(matches!(run.code(), Some(0 | 1)), "{run:?}");
+                let report = run.json();
+                let directories = list(&only(&report)["directories"]);
+                let path = fs.path().join("quiet");
+                let found = directories.iter().find(|d| d["path"] == path.to_str().unwrap()).unwrap();
+                assert_eq!(number(&found["bytes"]), quiet, "{found:#}");
+            }
+        });
+        fs::remove_dir_all(fs.path().join("busy0")).or_else(gone).unwrap();
+        agrees(fs.path(), "quiet again");
+    }
+}
+
+fn gone(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Directories that grow, are split, lose their blocks to files, and go.
+fn churn(root: &Path) {
+    for round in 0..3 {
+        fs::create_dir(root).unwrap();
+        for name in 0..300 {
+            let path = root.join(format!("a name of some length {name}"));
+            if name % 10 == 0 {
+                fs::create_dir(path.with_extension("d")).unwrap();
+            }
+            fs::write(path, vec![0xff; 1000 * (round + 1)]).unwrap();
+        }
+        fs::remove_dir_all(root).unwrap();
+        fs::write(root, vec![0xee; 200_000]).unwrap();
+        fs::remove_file(root).unwrap();
+    }
+}
+
+#[test]
+fn where_the_tables_cannot_be_read() {
+    require_root!();
+    let (tmpfs, ext4) = (Filesystem::tmpfs(MIB), Filesystem::ext4(16 * MIB));
+    let refused = [
+        (counting(tmpfs.path(), "table").run(), "tmpfs"),
+        (counting(ext4.path(), "table").by_nobody().run(), "Permission denied"),
+    ];
+    for (run, reason) in refused {
+        assert_eq!(run.code(), Some(2), "{run:?}");
+        assert!(run.errors().contains(reason) && run.errors().contains("--method table"), "{run:?}");
+    }
+    let report = counting(ext4.path(), "auto").by_nobody().run().json();
+    assert_eq!(only(&report)["method"], "walk");
+    assert!(only(&report)["method_note"].as_str().unwrap().contains("Permission denied"), "{report:#}");
+    let text = whyfull().arg(ext4.path()).arg("-v").by_nobody().run();
+    assert!(text.text().contains("Counted by walking"), "{text:?}");
+    let report = counting(ext4.path(), "walk").run().json();
+    assert_eq!(only(&report)["method_note"], Value::Null);
+    // A part of it is not the whole.
+    let at = ext4.beside("part");
+    bind(&ext4.path().join("lost+found"), &at);
+    nix::mount::umount(ext4.path()).unwrap();
+    assert_eq!(only(&counting(&at, "auto").run().json())["method"], "walk");
+    assert_eq!(counting(&at, "table").run().code(), Some(2));
 }

@@ -20,6 +20,8 @@ mod own;
 mod parallel;
 mod settle;
 mod slots;
+#[cfg(test)]
+mod table_tests;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -85,23 +87,8 @@ pub(super) fn census(
 ) -> Result<(Census, Internal), Unable> {
     let device = open_served(mount)?;
     let volume = Volume::open(&device)?;
-    let how = how(options, monitor);
-    let covered = covers::look_up(&volume, mount_points, how)?;
-    let (tables, directories) = tables::read(&volume, how)?;
-    let with_names = tables.named;
-    let internal = internal_of(mount, &volume, tables)?;
-    let names = names::read(&volume, &directories, &covered.files, how)?;
-    let tree = tree::plant(&directories, names, &covered)?;
-    let (visible, hidden) = tree.sides(mount_points.len());
-    let seen = visible.bytes + hidden.iter().map(|tally| tally.bytes).sum();
-    let census = Census {
-        visible,
-        hidden: Ok(hidden),
-        directories: tree.largest(options.directories, options.depth),
-        skips: Vec::new(),
-        moved: (with_names.bytes - seen).magnitude(),
-    };
-    Ok((census, internal))
+    let (census, tables) = tree::count(&volume, mount_points, options, how(options, monitor))?;
+    Ok((census, internal_of(mount, &volume, tables)?))
 }
 
 /// What the filesystem keeps for itself, alone.

@@ -2,26 +2,56 @@
 //! which mount point they lie, and what each holds.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::covers::Covered;
+use super::covers::{self, Covered};
 use super::format::CORRUPT;
-use super::names::{Link, Names};
+use super::names::{self, Link, Names};
 use super::own::ROOT;
-use super::tables::Directories;
-use crate::census::{self, Id, Records, Side, Tally, Tree};
+use super::tables::{self, Directories, How, Tables};
+use super::volume::Volume;
+use crate::census::{self, Census, Id, Options, Records, Side, Tally, Tree};
 use crate::sys::Dev;
 
 /// Not reached from the root.
 const NOWHERE: Id = Id::MAX;
 
-/// Puts together what was read. An error where there is no root.
-pub(super) fn plant(directories: &Directories, names: Names, covered: &Covered) -> Result<Tree, Errno> {
-    let root = directories.place_of(ROOT).ok_or(CORRUPT)?;
+/// Reads all tables and all names. `mount_points` are relative to the root.
+pub(super) fn count(
+    volume: &Volume<'_>,
+    mount_points: &[PathBuf],
+    options: Options,
+    how: How<'_>,
+) -> Result<(Census, Tables), Errno> {
+    let covered = covers::look_up(volume, mount_points, how)?;
+    let (tables, directories) = tables::read(volume, how)?;
+    let names = names::read(volume, &directories, &covered.files, how)?;
+    if directories.place_of(ROOT).is_none() && !how.monitor.is_cancelled() {
+        return Err(CORRUPT);
+    }
+    let tree = plant(&directories, names, &covered);
+    let (visible, hidden) = tree.sides(mount_points.len());
+    let seen = visible.bytes + hidden.iter().map(|tally| tally.bytes).sum();
+    let census = Census {
+        visible,
+        hidden: Ok(hidden),
+        directories: tree.largest(options.directories, options.depth),
+        skips: Vec::new(),
+        moved: (tables.named.bytes - seen).magnitude(),
+    };
+    Ok((census, tables))
+}
+
+/// Puts together what was read.
+fn plant(directories: &Directories, names: Names, covered: &Covered) -> Tree {
+    // What a run that was ended early has not read is not there.
     let mut planter = Planter::new(directories, names);
-    planter.reach(root, covered);
-    Ok(planter.finish())
+    if let Some(root) = directories.place_of(ROOT) {
+        planter.reach(root, covered);
+    }
+    planter.finish()
 }
 
 struct Planter<'a> {
