@@ -80,7 +80,7 @@ pub(crate) struct Counted {
     pub(crate) census: std::result::Result<Census, Errno>,
     /// What the filesystem needs besides, where that can be read.
     pub(crate) internal: Option<Internal>,
-    /// Whether it was read from the inode tables; if not, why not, unless that was not asked for.
+    /// Whether it was read from the inode tables; where it might have been and was not, why.
     pub(crate) from_tables: bool,
     pub(crate) unable: Option<Unable>,
 }
@@ -181,6 +181,8 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
             Err(reason) if request.method == Method::Table => {
                 return Err(Error::Tables { mountpoint: target.mount.mountpoint.clone(), reason });
             }
+            // There is no other way that it would be worth telling of.
+            Err(Unable::Filesystem(_)) => {}
             Err(reason) => unable = Some(reason),
         }
     }

@@ -1,9 +1,10 @@
 //! One inode as it stands in its table: `struct ext4_inode`.
 
+use nix::errno::Errno;
+
 use super::format::{CORRUPT, attribute, flag, inode, u8_at, u16_at, u32_at, wide};
 use super::volume::Volume;
 use crate::sys::stat::BLOCK_UNIT;
-use nix::errno::Errno;
 
 /// The fields are checked to be there once, when it is made.
 #[derive(Clone, Copy)]

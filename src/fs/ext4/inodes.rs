@@ -5,10 +5,7 @@ use nix::errno::Errno;
 use super::format::CORRUPT;
 use super::groups::Group;
 use super::inode::Inode;
-use super::volume::Volume;
-
-/// Large enough that the calls do not count, small enough to stay in the processor's cache.
-const PIECE: usize = 1 << 20;
+use super::volume::{LARGEST_READ, Volume};
 
 /// Calls `each` with the number and the inode of all in a group that are in use: those marked in its
 /// bitmap. What has been freed stands in the table as it was last, and is not told from what is held by
@@ -26,7 +23,7 @@ pub(super) fn in_use(
     let is_used =
         |index: u32| bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
     let size = usize::from(volume.inode_size);
-    let per_piece = u32::try_from(PIECE / size).map_err(|_| CORRUPT)?;
+    let per_piece = u32::try_from(LARGEST_READ / size).map_err(|_| CORRUPT)?;
     let mut next = 0;
     while next < group.used {
         let count = per_piece.min(group.used - next);

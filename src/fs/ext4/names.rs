@@ -10,11 +10,9 @@ use super::map::{self, Budget};
 use super::parallel::spread;
 use super::settle::settled;
 use super::tables::{Blocks, Directories, How};
-use super::volume::Volume;
+use super::volume::{LARGEST_READ, Volume};
 use crate::census::Tally;
 
-/// Blocks that lie near each other are read at once, up to so many bytes.
-pub(super) const LARGEST_READ: u64 = 1 << 20;
 /// Reading so many blocks in vain is cheaper than another call.
 const GAP: u64 = 16;
 
@@ -120,7 +118,7 @@ impl Reader<'_> {
     fn blocks(&self, mut share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
         while let Some(first) = share.first() {
             let start = first.run.start;
-            let most = LARGEST_READ / self.volume.block_size;
+            let most = LARGEST_READ as u64 / self.volume.block_size;
             let mut end = start + first.run.length;
             let joins = |blocks: &&Blocks| {
                 let next = end.max(blocks.run.start + blocks.run.length);

@@ -117,7 +117,7 @@ impl Own {
             Role::Named | Role::Nameless => {
                 self.inline = self.inline.saturating_add(inode.reported_inline(volume));
             }
-            Role::Nothing => {}
+            Role::Nothing => return,
         }
         let block = inode.attribute_block(volume);
         if block != 0 {

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use nix::errno::Errno;
+
 use super::format::CORRUPT;
 use crate::sys::stat::BLOCK_UNIT;
-use nix::errno::Errno;
 
 /// Bits of a slot. The others are the allocated sectors, and one: a slot of zero is an inode that does
 /// not count.

@@ -15,7 +15,7 @@ use super::own::{Own, Role};
 use super::parallel::spread;
 use super::settle::settled;
 use super::slots::{GroupSlots, Slots};
-use super::volume::Volume;
+use super::volume::{LARGEST_READ, Volume};
 use crate::census::Tally;
 use crate::monitor::Monitor;
 
@@ -193,7 +193,7 @@ impl Found {
 
 /// A run in pieces that are read at once.
 fn pieces(volume: &Volume<'_>, run: Run) -> impl Iterator<Item = Run> + use<> {
-    let most = (super::names::LARGEST_READ / volume.block_size).max(1);
+    let most = LARGEST_READ as u64 / volume.block_size;
     (0..run.length.div_ceil(most)).map(move |piece| Run {
         start: run.start + piece * most,
         length: most.min(run.length - piece * most),

@@ -5,6 +5,10 @@ use nix::errno::Errno;
 
 use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32_at, wide};
 
+/// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
+/// and not more than stays in the processor's cache.
+pub(super) const LARGEST_READ: usize = 1 << 20;
+
 /// A block device, or an image of one.
 pub(super) trait ReadAt: Sync {
     /// Fills `buffer` from `offset`, or fails.
