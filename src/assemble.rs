@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::bytes::{Bytes, Gap};
 use crate::capability::{Capability, Effective};
-use crate::census::{Census, Tally};
+use crate::census::{self, Census, Part, Tally};
 use crate::explain::Seen;
 use crate::findings;
 use crate::fs::{Internal, Term};
@@ -19,7 +19,7 @@ use crate::mounts::locate::Target;
 use crate::probe;
 use crate::remedy;
 use crate::report::{
-    Capacity, Deleted, Detail, Directory, Filesystem, HeldBy, HeldOn, Hidden, Holder, Kernel, Method,
+    Capacity, Deleted, Detail, Directory, Entry, Filesystem, HeldBy, HeldOn, Hidden, Holder, Kernel, Method,
     Overlay, Process, Reason, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason, flags,
     timestamp,
 };
@@ -152,6 +152,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let walk = seen.counted.census.as_ref().ok();
     let skips = seen.skips();
     let hidden = walk.and_then(|walk| hidden(seen, walk));
+    let outside = walk.and_then(|walk| walk.outside.as_ref().ok()?.as_ref());
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
     let capacity = seen.samples.as_ref().map(|samples| capacity(&samples.capacity)).unwrap_or_default();
     let held_by = |holds: fn(&Held) -> bool| {
@@ -165,6 +166,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + moved,
         visible: walk.map_or_else(Tally::default, |walk| walk.visible),
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
+        outside: outside.map(|outside| outside.tally),
         unlinked: held_by(|held| !held.holds.is_empty()),
         kernel: held_by(|held| held.holds.is_empty() && !held.kernel.is_empty()),
         unattributed: seen.scan.listed.then(|| held_by(|held| !held.is_attributed())),
@@ -189,7 +191,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         visible_bytes: views.visible.bytes,
         gap_bytes: ledger.gap,
         unexplained_bound_bytes: ledger.bound,
-        ledger: rows(&ledger, hidden.as_deref(), seen.counted.internal.as_ref()),
+        ledger: rows(&ledger, hidden.as_deref(), outside, seen.counted.internal.as_ref()),
         remedies: remedy::advise(&holders),
         holders,
         unattributed_reasons: reasons(&seen.scan),
@@ -232,9 +234,15 @@ fn internal(seen: &Seen) -> Views {
     }
 }
 
-fn rows(ledger: &Ledger, hidden: Option<&[Hidden]>, internal: Option<&Internal>) -> Vec<Row> {
+fn rows(
+    ledger: &Ledger,
+    hidden: Option<&[Hidden]>,
+    outside: Option<&Part>,
+    internal: Option<&Internal>,
+) -> Vec<Row> {
     let detail = |cause| match cause {
         Cause::HiddenByMount => hidden.map(|hidden| hidden.iter().map(mount_detail).collect()),
+        Cause::OutsideMount => outside.map(|outside| outside.largest.iter().map(outside_detail).collect()),
         Cause::Metadata => internal.map(|internal| details(&internal.metadata, |bytes| bytes)),
         Cause::Shared => internal.map(|internal| details(&internal.shared, |bytes| Gap(0) - bytes)),
         _ => None,
@@ -254,6 +262,12 @@ fn mount_detail(hidden: &Hidden) -> Detail {
     Detail { name: hidden.mountpoint.to_string_lossy().into_owned(), bytes: Gap::from(hidden.bytes) }
 }
 
+/// Named from the filesystem's root: no path leads there.
+fn outside_detail(entry: &census::Entry) -> Detail {
+    let name = Path::new("/").join(&entry.path).to_string_lossy().into_owned();
+    Detail { name, bytes: Gap::from(entry.tally.bytes) }
+}
+
 fn details(terms: &[Term], sign: impl Fn(Gap) -> Gap) -> Vec<Detail> {
     let detail = |term: &Term| Detail { name: term.name.to_owned(), bytes: sign(Gap::from(term.bytes)) };
     terms.iter().map(detail).collect()
@@ -263,14 +277,27 @@ fn details(terms: &[Term], sign: impl Fn(Gap) -> Gap) -> Vec<Detail> {
 fn hidden(seen: &Seen, walk: &Census) -> Option<Vec<Hidden>> {
     let covers = seen.target.covers.iter().zip(walk.hidden.as_ref().ok()?);
     let mut hidden: Vec<Hidden> = covers
-        .map(|(cover, tally)| Hidden {
+        .map(|(cover, part)| Hidden {
             mountpoint: cover.mountpoint.clone(),
-            bytes: tally.bytes,
-            inodes: tally.inodes,
+            bytes: part.tally.bytes,
+            inodes: part.tally.inodes,
+            largest: cover.listed.then(|| entries(part, &seen.target.mount.mountpoint)),
         })
         .collect();
     hidden.sort_by(|a, b| (b.bytes, &a.mountpoint).cmp(&(a.bytes, &b.mountpoint)));
     Some(hidden)
+}
+
+/// The largest names of what is not visible, below where the filesystem is mounted.
+fn entries(part: &Part, mountpoint: &Path) -> Vec<Entry> {
+    let largest = part.largest.iter();
+    largest
+        .map(|entry| Entry {
+            path: mountpoint.join(&entry.path),
+            bytes: entry.tally.bytes,
+            inodes: entry.tally.inodes,
+        })
+        .collect()
 }
 
 fn directories(walk: &Census, mountpoint: &Path) -> Vec<Directory> {

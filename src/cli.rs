@@ -76,7 +76,7 @@ fn run_explain(args: &Explain, output: &Output, monitor: &Monitor) -> Rendered {
     let bytes = match args.common.format() {
         Format::Json => json::render(&report)?,
         Format::Text => {
-            let style = style(&args.common, args.lists_directories());
+            let style = Style { hidden: args.hidden, ..style(&args.common, args.lists_directories()) };
             colored(&text::render(&report, &style), &args.common, output)
         }
     };
@@ -105,6 +105,7 @@ fn style(common: &Common, directories: bool) -> Style {
         units: common.units(),
         top: common.top,
         directories,
+        hidden: false,
         detail: common.detail(),
         now: SystemTime::now(),
     }

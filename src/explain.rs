@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 
 use crate::bytes::Bytes;
-use crate::census::{Census, Options};
+use crate::census::{Census, MountPoint, Options};
 use crate::error::{Error, Result};
 use crate::fs::{self, Internal, Unable};
 use crate::holders::Scan;
 use crate::monitor::Monitor;
-use crate::mounts::Cover;
 use crate::mounts::locate::{self, Target};
+use crate::mounts::whole::whole;
 use crate::probe::{Sampler, Samples};
 use crate::report::Report;
 use crate::skip::{Kind, Skip};
@@ -35,10 +35,16 @@ pub struct Request {
     pub timeout: Duration,
     /// How many of the largest directories to report.
     pub directories: usize,
-    /// How deep below the root of the filesystem those may be.
+    /// How deep below the root of the filesystem those may be; and names beneath mount points below
+    /// those, one level if that is not said.
     pub depth: Option<usize>,
     /// How visible files are counted.
     pub method: Method,
+    /// Whether to list what mount points hide. A path that is a mount point then stands for what it hides,
+    /// as well as for what those on it hide.
+    pub hidden: bool,
+    /// How many of the largest names to list beneath each mount point, and outside of what is mounted.
+    pub names: usize,
 }
 
 /// How visible files are counted.
@@ -63,6 +69,8 @@ impl Default for Request {
             directories: 10,
             depth: None,
             method: Method::Auto,
+            hidden: false,
+            names: 10,
         }
     }
 }
@@ -167,10 +175,11 @@ fn settle(target: &Target, request: &Request) {
 /// Counts what lies below the root: from below or from above. An error where only the inode tables
 /// would do, and do not.
 fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counted> {
-    let mount_points: Vec<PathBuf> =
-        target.covers.iter().map(|cover: &Cover| cover.relative.clone()).collect();
-    let options =
-        Options { threads: request.threads, directories: request.directories, depth: request.depth };
+    let covers = target.covers.iter();
+    let mount_points: Vec<_> =
+        covers.map(|cover| MountPoint { path: &cover.relative, listed: cover.listed }).collect();
+    let Request { threads, directories, depth, names, .. } = *request;
+    let options = Options { threads, directories, depth, names };
     let mut unable = None;
     if request.method != Method::Walk {
         match fs::census(&target.mount, &mount_points, options, monitor) {
@@ -186,7 +195,7 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
             Err(reason) => unable = Some(reason),
         }
     }
-    let census = look(target, &mount_points, options, monitor);
+    let census = look(target, &mount_points, options, request.timeout, monitor);
     let internal = fs::internal(&target.mount, options, monitor).ok();
     Ok(Counted { census, internal, from_tables: false, unable })
 }
@@ -194,14 +203,18 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
 /// The view from above.
 fn look(
     target: &Target,
-    mount_points: &[PathBuf],
+    mount_points: &[MountPoint<'_>],
     options: Options,
+    timeout: Duration,
     monitor: &Monitor,
 ) -> std::result::Result<Census, Errno> {
+    let descriptor = target.root.as_ref().map_err(|errno| *errno)?;
+    let whole = whole(&target.mount, descriptor, timeout);
     let root = walk::Root {
-        descriptor: target.root.as_ref().map_err(|errno| *errno)?,
+        descriptor,
         path: &target.mount.mountpoint,
         mount_points,
+        whole: whole.as_ref().map(Option::as_ref).map_err(|errno| *errno),
         devices_lie: target.mount.is_overlay(),
     };
     walk::walk(root, options, monitor)
@@ -231,12 +244,15 @@ impl Seen {
         if self.samples.is_err() {
             return skips;
         }
-        // An overlay is walked itself only where the filesystem below it cannot be seen.
-        if self.target.mount.root != Path::new("/") || self.target.mount.is_overlay() {
-            skips.push(Skip::new(Kind::Outside, mountpoint, None));
-        }
         match &self.counted.census {
             Ok(walk) => {
+                // An overlay is walked itself only where the filesystem below it cannot be seen.
+                let partial = self.target.mount.root != Path::new("/") || self.target.mount.is_overlay();
+                match &walk.outside {
+                    Err(errno) => skips.push(Skip::new(Kind::Outside, mountpoint, *errno)),
+                    Ok(None) if partial => skips.push(Skip::new(Kind::Outside, mountpoint, None)),
+                    Ok(_) => {}
+                }
                 if let Err(errno) = &walk.hidden {
                     let covers = self.target.covers.iter();
                     skips.extend(covers.map(|cover| Skip::new(Kind::Mount, &cover.mountpoint, *errno)));

@@ -23,7 +23,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
 use crate::bytes::Bytes;
-use crate::census::{Census, Options};
+use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
@@ -81,6 +81,9 @@ pub enum Unable {
     /// The rest of it would be read, too.
     #[error("only a part of it is mounted")]
     Part,
+    /// What is beneath mount points is to be listed, and files are not told apart here.
+    #[error("names beneath mount points are asked for")]
+    Listed,
     /// Its device cannot be opened.
     #[error("its device cannot be opened: {}", .0.desc())]
     Device(Errno),
@@ -110,10 +113,10 @@ impl From<Errno> for Unable {
 }
 
 /// Everything below the root of `mount`, read from below: the same that a walk through all names
-/// would find, without what lies on other filesystems. `mount_points` are relative to the root.
+/// would find, without what lies on other filesystems.
 pub fn census(
     mount: &Mount,
-    mount_points: &[PathBuf],
+    mount_points: &[MountPoint<'_>],
     options: Options,
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
@@ -122,6 +125,9 @@ pub fn census(
     }
     if mount.root != Path::new("/") {
         return Err(Unable::Part);
+    }
+    if mount_points.iter().any(|point| point.listed) {
+        return Err(Unable::Listed);
     }
     ext4::census(mount, mount_points, options, monitor)
 }

@@ -14,6 +14,8 @@ pub enum Cause {
     Visible,
     /// Names beneath mount points.
     HiddenByMount,
+    /// Names outside of the part of the filesystem that is mounted.
+    OutsideMount,
     /// Inodes without a name that processes hold.
     UnlinkedOpen,
     /// Inodes without a name that no process holds, but the kernel itself.
@@ -69,6 +71,9 @@ pub struct Views {
     pub visible: Tally,
     /// The same beneath mount points; `None` where that could not be looked at.
     pub hidden: Option<Tally>,
+    /// The same outside of what the mount shows; `None` where it shows everything, or where that could
+    /// not be looked at.
+    pub outside: Option<Tally>,
     /// What processes were found to hold.
     pub unlinked: Tally,
     /// What only the kernel itself was found to hold.
@@ -109,6 +114,7 @@ impl Ledger {
         };
         let mut rows = vec![measured(Cause::Visible, views.visible)];
         rows.extend(views.hidden.map(|hidden| measured(Cause::HiddenByMount, hidden)));
+        rows.extend(views.outside.map(|outside| measured(Cause::OutsideMount, outside)));
         rows.push(measured(Cause::UnlinkedOpen, views.unlinked));
         rows.push(measured(Cause::UnlinkedKernel, views.kernel));
         rows.extend(views.unattributed.map(|tally| measured(Cause::UnlinkedUnattributed, tally)));
@@ -150,17 +156,26 @@ mod tests {
             amount(),
             amount(),
             amount(),
-            proptest::option::of(amount()),
+            (proptest::option::of(amount()), proptest::option::of(amount())),
             (amount(), amount(), proptest::option::of(amount())),
             proptest::array::uniform4(proptest::option::of(amount())),
             any::<bool>(),
         )
             .prop_map(
-                |(used, moved, visible, hidden, (unlinked, kernel, unattributed), internal, skipped)| Views {
+                |(
+                    used,
+                    moved,
+                    visible,
+                    (hidden, outside),
+                    (unlinked, kernel, unattributed),
+                    internal,
+                    skipped,
+                )| Views {
                     used: Bytes(used),
                     moved: Bytes(moved),
                     visible: tally(visible),
                     hidden: hidden.map(tally),
+                    outside: outside.map(tally),
                     unlinked: tally(unlinked),
                     kernel: tally(kernel),
                     unattributed: unattributed.map(tally),

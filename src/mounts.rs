@@ -1,7 +1,9 @@
 //! Which mounts there are, which filesystem a path is on, and what is mounted over it.
 
+pub mod device;
 pub mod locate;
 pub mod mountinfo;
+pub mod whole;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -129,6 +131,8 @@ pub struct Cover {
     pub mountpoint: PathBuf,
     /// The same, relative to the root of the covered mount.
     pub relative: PathBuf,
+    /// Whether the largest of what it hides is asked for by name.
+    pub listed: bool,
 }
 
 impl Mounts {
@@ -149,10 +153,24 @@ impl Mounts {
         below
             .filter_map(|other| {
                 let relative = other.mountpoint.strip_prefix(&mount.mountpoint).ok()?;
-                (relative != Path::new("") && seen.insert(relative))
-                    .then(|| Cover { mountpoint: other.mountpoint.clone(), relative: relative.to_owned() })
+                let cover = || Cover {
+                    mountpoint: other.mountpoint.clone(),
+                    relative: relative.to_owned(),
+                    listed: false,
+                };
+                (relative != Path::new("") && seen.insert(relative)).then(cover)
             })
             .collect()
+    }
+
+    /// What `mount` is mounted on, with nothing else mounted at the same place in between. `None` where
+    /// nothing is beneath it.
+    pub fn beneath(&self, mount: &Mount) -> Option<&Mount> {
+        let mut below = self.by_id(mount.parent)?;
+        while below.mountpoint == mount.mountpoint {
+            below = self.by_id(below.parent).filter(|next| next.id != below.id)?;
+        }
+        Some(below)
     }
 
     /// The mounts through which the filesystem of `mount` can be walked, best first: those that
@@ -229,6 +247,17 @@ mod tests {
         let covers = mounts.covers_of(mounts.by_id(21).unwrap());
         let relative: Vec<_> = covers.iter().map(|c| c.relative.to_str().unwrap()).collect();
         assert_eq!(relative, ["proc", "var/lib", "mnt/nfs", "run", "snap/core", "btr", "merged"]);
+    }
+
+    #[test]
+    fn what_lies_beneath_is_what_a_stack_of_mounts_stands_on() {
+        let stacked = [TABLE, b"32 22 0:45 / /proc rw - tmpfs tmpfs rw\n"].concat();
+        let mounts = Mounts(parse(&stacked));
+        let beneath = |id| mounts.beneath(mounts.by_id(id).unwrap()).map(|mount| mount.id);
+        assert_eq!(
+            (beneath(32), beneath(22), beneath(24), beneath(21)),
+            (Some(21), Some(21), Some(23), None)
+        );
     }
 
     #[test]

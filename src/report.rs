@@ -350,6 +350,20 @@ pub struct Hidden {
     pub bytes: Bytes,
     /// Inodes beneath it.
     pub inodes: u64,
+    /// The largest names beneath it, as they would be without the mount; none unless asked for.
+    pub largest: Option<Vec<Entry>>,
+}
+
+/// A name that is not visible.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// A file or directory.
+    #[serde(flatten, serialize_with = "serialize::path")]
+    pub path: PathBuf,
+    /// Allocated bytes; of a directory with all below it.
+    pub bytes: Bytes,
+    /// Inodes, each once.
+    pub inodes: u64,
 }
 
 /// A visible directory with all below it.

@@ -115,13 +115,8 @@ impl Kind {
             Self::Unlisted | Self::Socket => &[Capability::SysPtrace],
             Self::Process => &[Capability::SysPtrace, Capability::DacReadSearch],
             Self::Mapping => &[Capability::CheckpointRestore],
-            Self::Mount => &[Capability::SysAdmin],
-            Self::Ring
-            | Self::Overlay
-            | Self::DeletedSubvolume
-            | Self::Subvolume
-            | Self::Outside
-            | Self::Filesystem => &[],
+            Self::Mount | Self::Outside => &[Capability::SysAdmin],
+            Self::Ring | Self::Overlay | Self::DeletedSubvolume | Self::Subvolume | Self::Filesystem => &[],
         }
     }
 }

@@ -25,18 +25,41 @@ pub(crate) const PROC: &str = "/proc";
 /// The filesystems asked for, each once.
 pub(crate) fn targets(request: &Request, mounts: &Mounts) -> Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
-    let mut add = |target: Target| {
-        if !targets.iter().any(|other| other.mount.id == target.mount.id) {
-            targets.push(target);
+    let mut add = |target: Target| match targets.iter_mut().find(|other| other.mount.id == target.mount.id) {
+        None => targets.push(target),
+        Some(known) => {
+            for (cover, again) in known.covers.iter_mut().zip(target.covers) {
+                cover.listed |= again.listed;
+            }
         }
     };
     for path in &request.paths {
-        add(locate::holding(path, mounts, request.timeout)?);
+        let holding = locate::holding(path, mounts, request.timeout);
+        if !request.hidden {
+            add(holding?);
+        } else if let Some(beneath) = locate::beneath(path, mounts, request.timeout) {
+            let covered = |on: &Target| on.mount.id == beneath.covering && !on.covers.is_empty();
+            let holding = holding.ok().filter(covered);
+            // A mount point that hides nothing, and has others on it, can only mean those.
+            if !beneath.is_empty || holding.is_none() {
+                add(beneath.target);
+            }
+            holding.map(listed).into_iter().for_each(&mut add);
+        } else {
+            add(listed(holding?));
+        }
     }
     if request.all {
-        locate::all_local(mounts, request.timeout).into_iter().for_each(add);
+        let all = locate::all_local(mounts, request.timeout).into_iter();
+        all.map(|target| if request.hidden { listed(target) } else { target }).for_each(add);
     }
     Ok(targets)
+}
+
+/// The same, with all listed that is hidden on it.
+fn listed(mut target: Target) -> Target {
+    target.covers.iter_mut().for_each(|cover| cover.listed = true);
+    target
 }
 
 /// What has no name on each of `targets`, and who holds it: first the filesystems' own lists, which are

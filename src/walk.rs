@@ -14,7 +14,7 @@ mod worker;
 
 use std::num::NonZero;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -25,7 +25,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::bytes::Bytes;
-use crate::census::{self, Census, Options};
+use crate::census::{self, Census, Listing, MountPoint, Options, Side, Sides};
 use crate::monitor::Monitor;
 use crate::skip::Skip;
 use crate::sys::mount::clone_detached;
@@ -42,8 +42,11 @@ pub struct Root<'a> {
     pub descriptor: &'a OwnedFd,
     /// Its absolute path, for the names of what is skipped.
     pub path: &'a Path,
-    /// The mount points on it, relative to the root.
-    pub mount_points: &'a [PathBuf],
+    /// The mount points on it.
+    pub mount_points: &'a [MountPoint<'a>],
+    /// The root of the whole filesystem, on a private mount, where the mount shows a part of it only and
+    /// the rest is to be walked, too; or why there is no way to it.
+    pub whole: Result<Option<&'a OwnedFd>, Errno>,
     /// Whether files of one mount report several devices, as on overlayfs.
     pub devices_lie: bool,
 }
@@ -55,6 +58,9 @@ struct Shared<'a> {
     boundary: Boundary,
     /// A clone of the mount, if anything is mounted on it; or why there is none.
     beneath: Result<Option<OwnedFd>, Errno>,
+    listing: Listing,
+    /// How many names are listed at most.
+    names: usize,
     budget: Arc<Budget>,
     directories: AtomicU32,
     monitor: &'a Monitor,
@@ -71,8 +77,8 @@ impl Shared<'_> {
 #[derive(Clone, Copy, Debug)]
 struct Boundary {
     root: Stat,
-    /// The clone's number as a mount.
-    clone: Option<u64>,
+    /// The numbers, as mounts, of the private ones on which the rest is walked.
+    clones: [Option<u64>; 2],
     devices_lie: bool,
 }
 
@@ -80,6 +86,8 @@ struct Boundary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Territory {
     Ours,
+    /// What the mount shows, met on the way through the whole filesystem.
+    Shown,
     /// Another mount, come since mountinfo was read.
     OtherMount,
     /// The same mount, another device: a subvolume.
@@ -87,8 +95,12 @@ enum Territory {
 }
 
 impl Boundary {
-    fn territory(&self, stat: &Stat) -> Territory {
-        if self.root.mount != stat.mount && self.clone != stat.mount {
+    /// What something found on that side belongs to.
+    fn territory(&self, side: Side, stat: &Stat) -> Territory {
+        let shown = side == Side::Outside && (self.root.inode, self.root.dev) == (stat.inode, stat.dev);
+        if shown {
+            Territory::Shown
+        } else if self.root.mount != stat.mount && !self.clones.contains(&stat.mount) {
             Territory::OtherMount
         } else if self.root.dev != stat.dev && !self.devices_lie {
             Territory::Subvolume
@@ -98,8 +110,9 @@ impl Boundary {
     }
 }
 
-/// Walks all below `root`. What mount points hide is walked on a private clone of the mount, on which
-/// nothing is mounted, if there is the right to make one. Not so the rest: the kernel releases a path
+/// Walks all below `root`, and, where `root.whole` is given, all the rest of the filesystem. What mount
+/// points hide is walked on a private clone of the mount, on which nothing is mounted, if there is the
+/// right to make one. Not so what is visible: the kernel releases a path
 /// on a detached mount under a global lock (`fs/namespace.c`, `mntput_no_expire`), which costs a tenth
 /// of the walk. An error means that the root itself cannot be looked at.
 pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Census, Errno> {
@@ -108,27 +121,41 @@ pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Censu
         _ => clone_detached(root.descriptor.as_fd()).map(Some),
     };
     let clone = beneath.as_ref().ok().and_then(Option::as_ref);
+    let number = |mount: &OwnedFd| statx_fd(mount.as_fd()).ok()?.mount;
     let boundary = Boundary {
         root: statx_fd(root.descriptor.as_fd())?,
-        clone: clone.and_then(|clone| statx_fd(clone.as_fd()).ok()?.mount),
+        clones: [clone.and_then(number), root.whole.ok().flatten().and_then(number)],
         devices_lie: root.devices_lie,
     };
-    let mut work = vec![Work::Root(root.descriptor.try_clone().map_err(|_| Errno::EMFILE)?)];
-    if clone.is_some() {
-        work.extend((0..root.mount_points.len()).map(Work::Covered));
-    }
+    let work = starts(root, clone.is_some())?;
     let (threads, descriptors) = limits(options.threads);
     let shared = Shared {
         queue: Queue::new(work),
-        covers: Covers::new(root.mount_points.iter().map(PathBuf::as_path)),
+        covers: Covers::new(root.mount_points.iter().map(|point| point.path)),
         boundary,
         beneath,
+        listing: Listing::new(root.mount_points, options),
+        names: options.names,
         budget: Budget::new(descriptors),
         directories: AtomicU32::new(census::ROOT + 1),
         monitor,
     };
     let finished = run(&shared, threads);
     Ok(conclude(&shared, finished, root, options))
+}
+
+/// Where to start: at the root, beneath each mount point if those can be looked at, and at the root
+/// of the whole filesystem.
+fn starts(root: Root<'_>, beneath: bool) -> Result<Vec<Work>, Errno> {
+    let again = |descriptor: &OwnedFd| descriptor.try_clone().map_err(|_| Errno::EMFILE);
+    let mut starts = vec![Work::Root(again(root.descriptor)?)];
+    if beneath {
+        starts.extend((0..root.mount_points.len()).map(Work::Covered));
+    }
+    if let Ok(Some(whole)) = root.whole {
+        starts.push(Work::Outside(again(whole)?));
+    }
+    Ok(starts)
 }
 
 /// How many threads to start with and to end with.
@@ -222,12 +249,15 @@ fn cpu_time() -> Duration {
 fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options) -> Census {
     let (records, skipped): (Vec<_>, Vec<_>) = finished.into_iter().map(|f| (f.records, f.skips)).unzip();
     let tree = census::Tree::new(records, shared.directories.load(Ordering::Relaxed));
-    let (visible, hidden) = tree.sides(root.mount_points.len());
+    let Sides { visible, hidden, outside } = tree.sides(root.mount_points.len(), &shared.listing);
     let mut skips: Vec<Skip> = skipped
         .into_iter()
         .flatten()
         .map(|skipped| {
-            let mut path = root.path.join(tree.path(skipped.directory as usize));
+            let directory = skipped.directory as usize;
+            // No path leads to what lies outside: it is named from the filesystem's root.
+            let base = if tree.side(directory) == Side::Outside { Path::new("/") } else { root.path };
+            let mut path = base.join(tree.path(directory));
             if let Some(name) = skipped.name {
                 path.push(name);
             }
@@ -239,6 +269,7 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
     Census {
         visible,
         hidden: shared.beneath.as_ref().map(|_| hidden).map_err(|errno| *errno),
+        outside: root.whole.map(|whole| whole.map(|_| outside)),
         directories: tree.largest(options.directories, options.depth),
         skips,
         moved: Bytes::ZERO,

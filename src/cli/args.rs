@@ -56,11 +56,16 @@ pub(super) struct Explain {
     #[arg(short, long)]
     all: bool,
 
+    /// List what mount points hide: the N largest names (see -n) beneath each, or beneath PATH if it is one
+    #[arg(long)]
+    pub(super) hidden: bool,
+
     /// List the N largest directories
     #[arg(long, value_name = "N")]
     dirs: Option<usize>,
 
-    /// List directories at most N levels below the filesystem's root
+    /// List directories at most N levels below the filesystem's root; with --hidden, names at most N below
+    /// the mount point (there 1 unless given)
     #[arg(short, long, value_name = "N")]
     depth: Option<usize>,
 
@@ -246,11 +251,13 @@ impl Explain {
             directories: self.dirs.unwrap_or(TOP),
             depth: self.depth,
             method: self.method.into(),
+            hidden: self.hidden,
+            names: self.common.top,
         }
     }
 
     pub(super) fn lists_directories(&self) -> bool {
-        self.dirs.is_some() || self.depth.is_some()
+        self.dirs.is_some() || (self.depth.is_some() && !self.hidden)
     }
 }
 

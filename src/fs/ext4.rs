@@ -30,23 +30,23 @@ mod volume;
 
 use std::fs::File;
 use std::num::NonZero;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat, major, minor};
+use nix::sys::stat::Mode;
 
 use self::format::CORRUPT;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};
 use super::{Internal, Term, Unable};
 use crate::bytes::Bytes;
-use crate::census::{Census, Options};
+use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
-use crate::mounts::Mount;
+use crate::mounts::{Mount, device};
 use crate::sys::Dev;
 use crate::sys::handle::Handle;
 
@@ -77,11 +77,10 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
     orphans.map(|inode| Ok(handle(inode, volume.generation(inode)?))).collect::<Result<_, Errno>>().map(Some)
 }
 
-/// What lies below the root, and what the filesystem keeps for itself. `mount_points` are relative to
-/// the root.
+/// What lies below the root, and what the filesystem keeps for itself.
 pub(super) fn census(
     mount: &Mount,
-    mount_points: &[PathBuf],
+    mount_points: &[MountPoint<'_>],
     options: Options,
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
@@ -151,36 +150,11 @@ fn attributes(dev: Dev) -> Option<PathBuf> {
     Some(Path::new("/sys/fs/ext4").join(link.file_name()?))
 }
 
-/// The mount's block device under its own name, or, where that leads elsewhere (`/dev/root`, another
-/// root directory), under those that udev and the kernel give it.
+/// Opens the mount's block device for reading. No other device is even opened: that can have effects,
+/// such as rewinding a tape.
 fn open_device(mount: &Mount) -> Result<File, Errno> {
-    let mut result = open_if(Path::new(&mount.source), mount.dev);
-    let udev_name = format!("/dev/block/{}", mount.dev).into();
-    for name in [Some(udev_name), kernel_name(mount.dev)].into_iter().flatten() {
-        if result.is_err() {
-            result = open_if(&name, mount.dev).or(result);
-        }
-    }
-    result
-}
-
-fn kernel_name(dev: Dev) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(format!("/sys/dev/block/{dev}/uevent")).ok()?;
-    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
-    Some(Path::new("/dev").join(name))
-}
-
-/// Opens `path` for reading if it is the block device `dev`. Any other device is not even opened:
-/// that can have effects, such as rewinding a tape.
-fn open_if(path: &Path, dev: Dev) -> Result<File, Errno> {
-    let found: OwnedFd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let stat = fstat(&found)?;
-    let is_it = stat.st_mode & libc::S_IFMT == libc::S_IFBLK
-        && (major(stat.st_rdev), minor(stat.st_rdev)) == (u64::from(dev.major), u64::from(dev.minor));
-    if !is_it {
-        return Err(Errno::ENOTBLK);
-    }
-    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let node = device::node(mount)?;
+    let link = format!("/proc/self/fd/{}", node.as_raw_fd());
     open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
 }
 

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
 use super::{Cover, Mount, Mounts, mountinfo};
 use crate::error::{Error, Result};
-use crate::sys::scout;
+use crate::sys::mount::clone_detached;
 use crate::sys::stat::statx_fd;
+use crate::sys::{getdents, scout};
 
 /// A filesystem to explain.
 #[derive(Debug)]
@@ -69,6 +70,54 @@ pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target
     target.map_err(|_| Error::OutOfReach { path: path.to_owned(), mountpoint: mount.mountpoint.clone() })
 }
 
+/// What lies beneath a mount point.
+#[derive(Debug)]
+pub struct Beneath {
+    /// The filesystem, of which only what that mount point hides is to be listed.
+    pub target: Target,
+    /// The number of the mount that hides it.
+    pub covering: u64,
+    /// Whether that is an empty directory, as far as can be told.
+    pub is_empty: bool,
+}
+
+/// The filesystem beneath `path`, if that is a mount point. What is mounted there need not answer.
+pub fn beneath(path: &Path, mounts: &Mounts, timeout: Duration) -> Option<Beneath> {
+    let covering = mounted_at(path, mounts, timeout)?;
+    let below = mounts.beneath(covering)?;
+    let hides = |cover: &&mut Cover| cover.mountpoint == covering.mountpoint;
+    // Through another mount of the filesystem, what this one hides may well be seen.
+    [mounts.ways_into(below), vec![below]].into_iter().find_map(|ways| {
+        let mut target = reachable(&ways, mounts, timeout).ok()?;
+        let cover = target.covers.iter_mut().find(hides)?;
+        cover.listed = true;
+        let is_empty = target.root.as_ref().is_ok_and(|root| is_empty(root, &cover.relative));
+        Some(Beneath { target, covering: covering.id, is_empty })
+    })
+}
+
+/// Whether an empty directory is all that lies beneath a mount point on the mount with that root. Not,
+/// where that cannot be told.
+fn is_empty(root: &OwnedFd, mount_point: &Path) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let open = |clone: OwnedFd| openat(clone, mount_point, flags | OFlag::O_NOATIME, Mode::empty());
+    let mut buffer = vec![0; 4096];
+    let mut read = |directory: OwnedFd| getdents::read(directory.as_fd(), &mut buffer);
+    let used = clone_detached(root.as_fd()).and_then(open).and_then(&mut read);
+    used.is_ok_and(|used| getdents::entries(buffer.get(..used).unwrap_or_default()).next().is_none())
+}
+
+/// The mount whose root `path` is, if it is one's.
+fn mounted_at<'a>(path: &Path, mounts: &'a Mounts, timeout: Duration) -> Option<&'a Mount> {
+    if let Some(Ok(fd)) = open_within(path, timeout) {
+        let mount = mounts.by_id(mount_id(fd.as_fd())?)?;
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        return Some(mount).filter(|mount| mount.mountpoint == link);
+    }
+    let absolute = std::path::absolute(path).ok()?;
+    mount_by_name(&absolute, mounts).ok().filter(|mount| mount.mountpoint == absolute)
+}
+
 /// Every local filesystem once, also those that do not answer or cannot be reached.
 pub fn all_local(mounts: &Mounts, timeout: Duration) -> Vec<Target> {
     let filesystems = mounts.local_filesystems();
@@ -82,7 +131,7 @@ pub fn all_local(mounts: &Mounts, timeout: Duration) -> Vec<Target> {
 }
 
 /// Opens with `O_PATH`; `None` when there is no answer.
-fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<OwnedFd>> {
+pub(super) fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<OwnedFd>> {
     let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
         return Some(Err(io::ErrorKind::InvalidInput.into()));
     };
@@ -155,7 +204,7 @@ fn mount_by_name<'a>(path: &Path, mounts: &'a Mounts) -> Result<&'a Mount> {
 }
 
 /// The mount a descriptor belongs to: `mnt_id` in fdinfo, `proc_pid_fdinfo(5)`, Linux 3.15.
-fn mount_id(fd: BorrowedFd<'_>) -> Option<u64> {
+pub(super) fn mount_id(fd: BorrowedFd<'_>) -> Option<u64> {
     let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
     fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }

@@ -2,6 +2,7 @@
 //! report to text with styles, which the output strips where they do not belong.
 
 mod deleted;
+mod hidden;
 mod layout;
 mod rows;
 mod skips;
@@ -34,6 +35,8 @@ pub struct Style {
     pub top: usize,
     /// Whether to list the largest directories.
     pub directories: bool,
+    /// Whether to list what mount points hide.
+    pub hidden: bool,
     /// How much to tell of what was skipped.
     pub detail: Detail,
     /// From when to count "2 s ago".
@@ -140,6 +143,9 @@ impl Screen<'_> {
         let verdict = self.body(filesystem);
         if self.style.directories {
             tables::directories(self, filesystem);
+        }
+        if self.style.hidden {
+            hidden::list(self, filesystem);
         }
         if self.style.detail != Detail::Quiet {
             skips::of_filesystem(self, filesystem, alone, report.run.as_root);
@@ -316,7 +322,7 @@ fn totals(report: &Report, skipped: bool) -> String {
         .filesystems
         .iter()
         .flat_map(|filesystem| &filesystem.ledger)
-        .filter(|row| matches!(row.cause, Cause::Visible | Cause::HiddenByMount))
+        .filter(|row| matches!(row.cause, Cause::Visible | Cause::HiddenByMount | Cause::OutsideMount))
         .filter_map(|row| row.inodes)
         .sum();
     let processes = report.filesystems.iter().map(|filesystem| filesystem.processes_read).max().unwrap_or(0);

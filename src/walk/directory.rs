@@ -38,6 +38,16 @@ pub(super) struct Position {
     /// Where it is on the way to a mount point.
     pub(super) place: Option<Place>,
     pub(super) side: Side,
+    /// How many levels below it are listed.
+    pub(super) levels: u32,
+}
+
+/// Of a name: the directory it is in, on which side that is, and how many levels below it are listed.
+#[derive(Clone, Copy)]
+pub(super) struct Location {
+    pub(super) directory: Id,
+    pub(super) side: Side,
+    pub(super) levels: u32,
 }
 
 /// A directory that is being read, or that is needed to open what is below it.
@@ -60,6 +70,11 @@ impl Directory {
     ) -> Self {
         let descriptor = RwLock::new(Some(Counted::new(descriptor, budget)));
         Self { id, position, identity: (stat.dev, stat.inode), descriptor, budget: Arc::clone(budget) }
+    }
+
+    /// Where the names in it are.
+    pub(super) fn location(&self) -> Location {
+        Location { directory: self.id, side: self.position.side, levels: self.position.levels }
     }
 
     /// The parent's number. Where the walk starts, and where it starts beneath a mount point, that is

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::directory::{Directory, Position, open_directory};
+use super::directory::{Directory, Location, Position, open_directory};
 use super::{Shared, Territory, covers};
 use crate::census::{self, Id, Link, Records, Side, Tally};
 use crate::skip::Kind;
@@ -29,6 +29,8 @@ pub(super) enum Work {
     Root(OwnedFd),
     /// What a mount point hides, by its number.
     Covered(usize),
+    /// The root of the whole filesystem, for what lies outside of the mount.
+    Outside(OwnedFd),
     /// A directory to open and read.
     Directory(Position),
     /// Entries that another thread has read.
@@ -39,7 +41,7 @@ impl Work {
     fn inode(&self) -> u64 {
         match self {
             Self::Directory(position) => position.inode,
-            Self::Root(_) | Self::Covered(_) | Self::Entries { .. } => 0,
+            Self::Root(_) | Self::Covered(_) | Self::Outside(_) | Self::Entries { .. } => 0,
         }
     }
 }
@@ -68,7 +70,7 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(shared: &'a Shared<'a>) -> Self {
-        let (records, skips) = (Records::default(), Vec::new());
+        let (records, skips) = (Records::new(shared.names), Vec::new());
         Self { shared, stack: Vec::new(), buffer: vec![0; BUFFER], records, skips }
     }
 
@@ -92,6 +94,7 @@ impl<'a> Worker<'a> {
         match work {
             Work::Root(descriptor) => self.open_root(&descriptor),
             Work::Covered(mount) => self.open_covered(mount),
+            Work::Outside(descriptor) => self.open_outside(&descriptor),
             Work::Directory(position) => self.open(position),
             Work::Entries { directory, entries } => {
                 let read = directory.with(|fd| self.entries(&directory, fd, &entries));
@@ -108,7 +111,8 @@ impl<'a> Worker<'a> {
 
     fn open_root(&mut self, path: &OwnedFd) {
         let place = Some(covers::ROOT);
-        let position = Position { parent: None, name: c"".into(), inode: 0, place, side: Side::Visible };
+        let side = Side::Visible;
+        let position = Position { parent: None, name: c"".into(), inode: 0, place, side, levels: 0 };
         let root = self.shared.boundary.root;
         match open_directory(path.as_fd(), c".") {
             Ok(descriptor) => self.read(position, census::ROOT, &root, descriptor),
@@ -131,6 +135,7 @@ impl<'a> Worker<'a> {
         let Some(name) = self.shared.covers.path_of(mount) else { return };
         let side = Side::Hidden(mount);
         let place = self.shared.covers.place_of(mount);
+        let levels = self.shared.listing.levels(side);
         let looked = match open_directory(clone.as_fd(), name) {
             Ok(descriptor) => statx_fd(descriptor.as_fd()).map(|stat| (Some(descriptor), stat)),
             // A file with a mount over it.
@@ -140,18 +145,36 @@ impl<'a> Worker<'a> {
             Err(errno) => Err(errno),
         };
         match looked {
-            Ok((_, stat)) if self.shared.boundary.territory(&stat) != Territory::Ours => {}
+            Ok((_, stat)) if self.shared.boundary.territory(side, &stat) != Territory::Ours => {}
             Ok((Some(descriptor), stat)) => {
-                let position = Position { parent: None, name: name.into(), inode: stat.inode, place, side };
+                let (name, inode) = (name.into(), stat.inode);
+                let position = Position { parent: None, name, inode, place, side, levels };
                 self.read(position, self.shared.next_id(), &stat, descriptor);
             }
             Ok((None, stat)) => {
                 let (id, mut own) = (self.shared.next_id(), Tally::default());
-                self.count(id, &stat, &mut own);
+                self.count(Location { directory: id, side, levels: 0 }, name, &stat, &mut own);
                 self.records.directory(id, census::ROOT, stat.inode, name.to_bytes(), side, own);
             }
             Err(Errno::ENOENT) => {}
             Err(errno) => self.skip(Kind::Directory, census::ROOT, Some(name), errno),
+        }
+    }
+
+    /// Starts at the root of the whole filesystem.
+    fn open_outside(&mut self, whole: &OwnedFd) {
+        let (id, side) = (self.shared.next_id(), Side::Outside);
+        let opened = open_directory(whole.as_fd(), c".");
+        match opened.and_then(|descriptor| Ok((statx_fd(descriptor.as_fd())?, descriptor))) {
+            Ok((stat, descriptor)) => {
+                let (levels, inode) = (self.shared.listing.levels(side), stat.inode);
+                let position = Position { parent: None, name: c"".into(), inode, place: None, side, levels };
+                self.read(position, id, &stat, descriptor);
+            }
+            Err(errno) => {
+                self.records.directory(id, census::ROOT, 0, b"", side, Tally::default());
+                self.skip(Kind::Directory, id, None, errno);
+            }
         }
     }
 
@@ -168,11 +191,11 @@ impl<'a> Worker<'a> {
         match opened {
             Ok(descriptor) => {
                 let stat = statx_fd(descriptor.as_fd());
-                match stat.map(|stat| (self.shared.boundary.territory(&stat), stat)) {
+                match stat.map(|stat| (self.shared.boundary.territory(position.side, &stat), stat)) {
                     Ok((Territory::Ours, stat)) => {
                         self.read(position, self.shared.next_id(), &stat, descriptor);
                     }
-                    Ok((Territory::OtherMount, _)) => {}
+                    Ok((Territory::Shown | Territory::OtherMount, _)) => {}
                     Ok((Territory::Subvolume, _)) => {
                         self.skip(Kind::Subvolume, parent.id, Some(&position.name), None);
                     }
@@ -188,22 +211,19 @@ impl<'a> Worker<'a> {
     /// else meanwhile is counted as that.
     fn unopened(&mut self, parent: &Arc<Directory>, position: &Position, errno: Errno) {
         let stat = parent.with(|fd| statx_at(fd, &position.name, Links::Stay)).flatten();
-        if stat.as_ref().err() == Some(&Errno::ENOENT) {
-            return;
-        }
-        let ours = stat.ok().filter(|stat| self.shared.boundary.territory(stat) == Territory::Ours);
         let mut tally = Tally::default();
-        match ours {
-            Some(stat) if stat.is_directory() => {
+        match stat.map(|stat| (self.shared.boundary.territory(position.side, &stat), stat)) {
+            Err(Errno::ENOENT) | Ok((Territory::Shown, _)) => return,
+            Ok((Territory::Ours, stat)) if stat.is_directory() => {
                 tally.count(stat.allocated);
                 let (id, Position { name, side, .. }) = (self.shared.next_id(), position);
                 self.records.directory(id, parent.id, stat.inode, name.to_bytes(), *side, tally);
             }
-            Some(stat) => {
-                self.count(parent.id, &stat, &mut tally);
+            Ok((Territory::Ours, stat)) => {
+                self.count(parent.location(), &position.name, &stat, &mut tally);
                 return self.records.addition(parent.id, tally);
             }
-            None => {}
+            Ok(_) | Err(_) => {}
         }
         self.skip(Kind::Directory, parent.id, Some(&position.name), errno);
     }
@@ -276,7 +296,7 @@ impl<'a> Worker<'a> {
             }
             match statx_at(fd, entry.name, Links::Stay) {
                 Ok(stat) if stat.is_directory() => self.push(directory, entry, place),
-                Ok(stat) => self.count(directory.id, &stat, &mut tally),
+                Ok(stat) => self.count(directory.location(), entry.name, &stat, &mut tally),
                 Err(Errno::ENOENT) => {}
                 Err(errno) if statx_at(fd, c".", Links::Stay).is_err() => {
                     // No right to look names up here: it is the same for all of them.
@@ -293,22 +313,27 @@ impl<'a> Worker<'a> {
     }
 
     /// Counts what is no directory: at once, or at the end if it has several names.
-    fn count(&mut self, directory: Id, stat: &Stat, tally: &mut Tally) {
-        if self.shared.boundary.territory(stat) != Territory::Ours {
+    fn count(&mut self, at: Location, name: &CStr, stat: &Stat, tally: &mut Tally) {
+        if self.shared.boundary.territory(at.side, stat) != Territory::Ours {
             return;
         }
+        let (Location { directory, side, levels }, Stat { dev, inode, allocated, .. }) = (at, *stat);
         if stat.links > 1 {
-            let Stat { dev, inode, allocated, .. } = *stat;
-            self.records.link(Link { dev, inode, allocated, directory });
-        } else {
-            tally.count(stat.allocated);
+            let name = if levels > 0 { self.records.listed_name(name.to_bytes()) } else { None };
+            self.records.link(Link { dev, inode, allocated, directory, name });
+            return;
+        }
+        tally.count(allocated);
+        if levels > 0 {
+            self.records.file(side, directory, inode, allocated, name.to_bytes());
         }
     }
 
     fn push(&mut self, parent: &Arc<Directory>, entry: getdents::Entry<'_>, place: Option<covers::Place>) {
-        let side = parent.position.side;
+        let Location { side, levels, .. } = parent.location();
+        let levels = levels.saturating_sub(1);
         let (parent, name, inode) = (Some(Arc::clone(parent)), entry.name.into(), entry.inode);
-        self.stack.push(Work::Directory(Position { parent, name, inode, place, side }));
+        self.stack.push(Work::Directory(Position { parent, name, inode, place, side, levels }));
     }
 
     /// Where a name is on the way to a mount point.

@@ -92,8 +92,21 @@ fn check_filesystem(fs: &Value) {
     let hidden = list(&fs["hidden"]);
     let bytes: i128 = hidden.iter().map(|h| number(&h["bytes"])).sum();
     assert_eq!(row(fs, "hidden_by_mount"), bytes, "{fs:#}");
+    for hidden in hidden.iter().filter(|hidden| !hidden["largest"].is_null()) {
+        check_largest(list(&hidden["largest"]), number(&hidden["bytes"]));
+    }
+    for outside in list(&fs["ledger"]).iter().filter(|row| row["cause"] == "outside_mount") {
+        check_largest(list(&outside["detail"]), number(&outside["bytes"]));
+    }
     for skip in list(&fs["skipped"]) {
         let path = skip["path"].as_str();
         assert!(path.is_none_or(|p| p.starts_with('/')), "{skip:#}");
     }
+}
+
+/// Parts of a whole, the largest first, none of them empty.
+fn check_largest(largest: &[Value], whole: i128) {
+    let bytes: Vec<_> = largest.iter().map(|part| number(&part["bytes"])).collect();
+    assert!(bytes.is_sorted_by(|a, b| a >= b), "{largest:#?}");
+    assert!(bytes.iter().all(|&part| 0 < part && part <= whole), "{whole}: {largest:#?}");
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -17,6 +17,7 @@ use super::own::ROOT;
 use super::settle::settled;
 use super::tables::How;
 use super::volume::Volume;
+use crate::census::MountPoint;
 
 /// What mounts lie over, with the mounts' numbers.
 #[derive(Debug, Default)]
@@ -26,11 +27,15 @@ pub(super) struct Covered {
     pub(super) files: Covers,
 }
 
-/// Looks all mount points up, given relative to the root. `ENOKEY` where the names on the volume are
+/// Looks all mount points up. `ENOKEY` where the names on the volume are
 /// not those that the mount points have: in encrypted and in case-insensitive directories.
-pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[PathBuf], how: How<'_>) -> Result<Covered, Errno> {
+pub(super) fn look_up(
+    volume: &Volume<'_>,
+    mount_points: &[MountPoint<'_>],
+    how: How<'_>,
+) -> Result<Covered, Errno> {
     let mut covered = Covered::default();
-    for (number, path) in mount_points.iter().enumerate() {
+    for (number, MountPoint { path, .. }) in mount_points.iter().enumerate() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         // Whatever is not there is hidden by nothing: it has been removed, and the mount with it.
         let Some(parent) = descend(volume, parent, how)? else { continue };

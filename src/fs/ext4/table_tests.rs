@@ -17,7 +17,7 @@ use super::map::{self, Budget, Run};
 use super::tables::{How, Tables};
 use super::tree::count;
 use super::volume::{ReadAt, Volume};
-use crate::census::{Census, Options};
+use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
 
 const BLOCK: usize = 1024;
@@ -36,8 +36,9 @@ impl<'a> Image<'a> {
     fn count(&self, mount_points: &[PathBuf], monitor: &Monitor) -> Result<(Census, Tables), Errno> {
         let threads = NonZero::new(2).unwrap();
         let how = How { threads, pause: Duration::ZERO, monitor };
+        let points: Vec<_> = mount_points.iter().map(|path| MountPoint { path, listed: false }).collect();
         let options = Options { directories: 100, ..Options::default() };
-        count(&Volume::open(self)?, mount_points, options, how)
+        count(&Volume::open(self)?, &points, options, how)
     }
 }
 
@@ -115,7 +116,7 @@ fn what_mount_points_cover_is_hidden() {
     for image in images() {
         let covers = ["a/b", "nowhere/at/all", "a/file", "many"].map(PathBuf::from);
         let (census, tables) = read(image, &covers).unwrap();
-        let hidden: Vec<_> = census.hidden.unwrap().iter().map(|tally| tally.inodes).collect();
+        let hidden: Vec<_> = census.hidden.unwrap().iter().map(|part| part.tally.inodes).collect();
         // The file has both names beneath mounts: it counts with the first.
         assert_eq!(hidden, [3, 0, 0, 61]);
         assert_eq!(census.visible.inodes + 64, tables.named.inodes);

@@ -2,7 +2,6 @@
 //! which mount point they lie, and what each holds.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 
@@ -12,16 +11,16 @@ use super::names::{self, Link, Names};
 use super::own::ROOT;
 use super::tables::{self, Directories, How, Tables};
 use super::volume::Volume;
-use crate::census::{self, Census, Id, Options, Records, Side, Tally, Tree};
+use crate::census::{self, Census, Id, Listing, MountPoint, Options, Records, Side, Sides, Tally, Tree};
 use crate::sys::Dev;
 
 /// Not reached from the root.
 const NOWHERE: Id = Id::MAX;
 
-/// Reads all tables and all names. `mount_points` are relative to the root.
+/// Reads all tables and all names.
 pub(super) fn count(
     volume: &Volume<'_>,
-    mount_points: &[PathBuf],
+    mount_points: &[MountPoint<'_>],
     options: Options,
     how: How<'_>,
 ) -> Result<(Census, Tables), Errno> {
@@ -32,11 +31,12 @@ pub(super) fn count(
         return Err(CORRUPT);
     }
     let tree = plant(&directories, names, &covered);
-    let (visible, hidden) = tree.sides(mount_points.len());
-    let seen = visible.bytes + hidden.iter().map(|tally| tally.bytes).sum();
+    let Sides { visible, hidden, .. } = tree.sides(mount_points.len(), &Listing::default());
+    let seen = visible.bytes + hidden.iter().map(|part| part.tally.bytes).sum();
     let census = Census {
         visible,
         hidden: Ok(hidden),
+        outside: Ok(None),
         directories: tree.largest(options.directories, options.depth),
         skips: Vec::new(),
         moved: (tables.named.bytes - seen).magnitude(),
@@ -158,5 +158,5 @@ impl<'a> Planter<'a> {
 
 fn link(name: Link, directory: Id) -> census::Link {
     let Link { inode, allocated, .. } = name;
-    census::Link { dev: Dev::default(), inode: inode.into(), allocated, directory }
+    census::Link { dev: Dev::default(), inode: inode.into(), allocated, directory, name: None }
 }

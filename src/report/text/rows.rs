@@ -101,6 +101,7 @@ fn label(row: &Row, filesystem: &Filesystem) -> Cow<'static, str> {
         Cause::Metadata => return format!("internal to {}", filesystem.fstype).into(),
         Cause::Visible => "visible",
         Cause::HiddenByMount => "hidden under a mount",
+        Cause::OutsideMount => "outside this mount",
         Cause::UnlinkedOpen => "deleted, still open",
         Cause::UnlinkedKernel => "deleted, kernel-held",
         Cause::UnlinkedUnattributed => "deleted, still held",
@@ -125,6 +126,7 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
         Cause::UnlinkedKernel => format!("{}, no process", files(row)),
         Cause::UnlinkedUnattributed => format!("{}, holder unknown", files(row)),
         Cause::HiddenByMount => hidden(screen, filesystem),
+        Cause::OutsideMount => format!("mounted: {}", screen.path(&filesystem.root)),
         Cause::Unexplained if row.bytes > Gap(0) && may_be_denied(filesystem) => {
             "at most; see below".to_owned()
         }

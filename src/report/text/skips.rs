@@ -30,7 +30,10 @@ pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, al
         };
         paragraph(screen, &format!("{what} what else is on it is not counted as visible."));
     }
-    let told = |skipped: &&Skipped| skipped.kind != Kind::Outside && (alone || !is_of_processes(skipped));
+    // What lies outside has been told, unless there is a way to it.
+    let told = |skipped: &&Skipped| {
+        (skipped.kind != Kind::Outside || skipped.needs.is_some()) && (alone || !is_of_processes(skipped))
+    };
     let path = screen.path(&filesystem.mountpoint);
     // What had to be escaped cannot be typed as it is shown.
     let typed = filesystem.mountpoint.to_str().filter(|name| *name == path).map(tables::quoted);

@@ -10,7 +10,8 @@ use super::*;
 use crate::census::Tally;
 use crate::ledger::{Ledger, Views};
 use crate::report::{
-    Hidden, Kernel, Method, Process, Reason, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason,
+    Entry, Hidden, Kernel, Method, Process, Reason, Row, Run, SCHEMA_VERSION, Skipped, Tool,
+    UnattributedReason,
 };
 
 const GIB: u64 = 1 << 30;
@@ -28,6 +29,7 @@ fn style() -> Style {
         units: Units::Binary,
         top: 10,
         directories: false,
+        hidden: false,
         detail: Detail::Normal,
         now: now(),
     }
@@ -87,6 +89,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         mountpoint: "/var/lib/docker".into(),
         bytes: tally.bytes,
         inodes: tally.inodes,
+        largest: None,
     });
     let free = (100 * GIB).saturating_sub(views.used.0);
     Filesystem {
@@ -146,6 +149,7 @@ fn full_views() -> Views {
         moved: Bytes(7 * TENTH),
         visible: tally(560, 1_204_311),
         hidden: Some(tally(21, 310)),
+        outside: None,
         unattributed: None,
         unlinked: tally(352, 14),
         kernel: Tally::default(),
@@ -199,6 +203,45 @@ fn a_full_disk_on_narrow_and_plain_terminals() {
     insta::assert_snapshot!("70_columns", screen(&report, &Style { width: 70, ..style() }));
     insta::assert_snapshot!("50_columns", screen(&report, &Style { width: 50, ..style() }));
     insta::assert_snapshot!("ascii", screen(&report, &Style { unicode: false, ..style() }));
+}
+
+#[test]
+fn what_mount_points_hide() {
+    let mut disk = full_disk();
+    let entry =
+        |path: &str, tenths, inodes| Entry { path: path.into(), bytes: Bytes(tenths * TENTH), inodes };
+    disk.hidden[0].largest =
+        Some(vec![entry("/var/lib/docker/overlay2", 18, 290), entry("/var/lib/docker/old\nimage.tar", 3, 1)]);
+    let empty =
+        |path: &str, largest| Hidden { mountpoint: path.into(), bytes: Bytes(4096), inodes: 1, largest };
+    disk.hidden.extend([
+        empty("/proc", Some(vec![])),
+        empty("/sys", Some(vec![])),
+        empty("/not asked for", None),
+    ]);
+    let style = Style { hidden: true, ..style() };
+    insta::assert_snapshot!("hidden_listed", screen(&report(vec![disk.clone()]), &style));
+    let of = |hidden| {
+        let screen = screen(&report(vec![Filesystem { hidden, ..disk.clone() }]), &style);
+        screen.lines().find(|line| line.starts_with("Nothing")).unwrap_or_default().to_owned()
+    };
+    assert_eq!(of(vec![]), "Nothing is mounted on /, so nothing is hidden there.");
+    assert_eq!(
+        of(vec![empty("/proc", Some(vec![]))]),
+        "Nothing lies beneath /proc but what it is mounted on: 4.0 KiB."
+    );
+    assert_eq!(
+        of(disk.hidden[1..].to_vec()),
+        "Nothing lies beneath the 2 mount points but what they are mounted on: 8.0 KiB."
+    );
+}
+
+#[test]
+fn a_part_of_a_filesystem() {
+    let views = Views { outside: Some(tally(300, 5000)), visible: tally(260, 1_204_311), ..full_views() };
+    let mut part = filesystem(&views, holders());
+    part.root = "/srv/data".into();
+    insta::assert_snapshot!(screen(&report(vec![part]), &style()));
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! The whole of a filesystem of which only a part is mounted here: on a private mount, read-only and
+//! without access times, that goes with its descriptor.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::locate::{mount_id, open_within};
+use super::{Mount, device, mountinfo};
+use crate::deadline::within;
+use crate::sys::mount::{clone_detached, mount_again};
+use crate::sys::stat::statx_fd;
+
+/// Filesystems of which the kernel keeps one superblock for each device.
+const ONE_FOR_EACH_DEVICE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+
+/// The root of the filesystem that `mount` shows a part of; `root` is that part's, opened with
+/// `O_PATH`. `None` where the mount shows all of it, or where that is not for this to say: an
+/// overlay, or a filesystem with subvolumes. An error where there is no way to the rest.
+pub fn whole(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<Option<OwnedFd>, Errno> {
+    if mount.root == Path::new("/") || mount.is_overlay() || mount.has_subvolumes() {
+        return Ok(None);
+    }
+    let whole = match mounted_elsewhere(mount, timeout) {
+        Some(whole) => whole,
+        None => mounted_again(mount, root, timeout)?,
+    };
+    let dev = |fd: &OwnedFd| statx_fd(fd.as_fd()).map(|stat| stat.dev);
+    if dev(&whole)? == dev(root)? { Ok(Some(whole)) } else { Err(Errno::EXDEV) }
+}
+
+/// A clone of a mount that shows all of the filesystem, in the mount namespace of any process or
+/// outside of this process's root directory.
+fn mounted_elsewhere(mount: &Mount, timeout: Duration) -> Option<OwnedFd> {
+    let mut views = HashSet::new();
+    let processes = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let processes = processes.map(|entry| entry.path()).filter(|path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+    });
+    processes.into_iter().find_map(|process| {
+        let link = |name: &str| std::fs::read_link(process.join(name)).ok();
+        if !views.insert((link("ns/mnt")?, link("root")?)) {
+            return None;
+        }
+        let table = std::fs::read(process.join("mountinfo")).ok()?;
+        let mounts = mountinfo::parse(&table).into_iter();
+        let mut ways = mounts.filter(|other| other.dev == mount.dev && other.root == Path::new("/"));
+        ways.find_map(|way| clone_from(&process, &way, timeout))
+    })
+}
+
+/// A clone of `way`, which is mounted as `process` sees it.
+fn clone_from(process: &Path, way: &Mount, timeout: Duration) -> Option<OwnedFd> {
+    let mountpoint = way.mountpoint.strip_prefix("/").ok()?;
+    let root = open_within(&process.join("root").join(mountpoint), timeout)?.ok()?;
+    if mount_id(root.as_fd()) != Some(way.id) {
+        return None;
+    }
+    let namespace = File::open(process.join("ns/mnt")).ok()?;
+    let clone = move || {
+        // open_tree(2) clones mounts of its caller's namespace only. This thread, with a working
+        // directory of its own, may go there: setns(2).
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(namespace, CloneFlags::CLONE_NEWNS)?;
+        clone_detached(root.as_fd())
+    };
+    thread::Builder::new().spawn(clone).ok()?.join().ok()?.ok()
+}
+
+/// One more mount of the same superblock, by its device.
+fn mounted_again(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<OwnedFd, Errno> {
+    if !ONE_FOR_EACH_DEVICE.contains(&mount.fstype.as_str()) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    // While it is held open it stays mounted, so that this mounts nothing anew.
+    let held = Arc::clone(root);
+    if statx_fd(held.as_fd())?.dev != mount.dev {
+        return Err(Errno::EXDEV);
+    }
+    let device = device::node(mount)?;
+    // The node that was looked at, whatever its path leads to by then.
+    let source = CString::new(format!("/proc/self/fd/{}", device.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+    let fstype = CString::new(mount.fstype.as_str()).map_err(|_| Errno::EINVAL)?;
+    let read_only = mount.options.split(|&byte| byte == b',').next() == Some(b"ro");
+    let again = move || {
+        let again = mount_again(&fstype, &source, read_only);
+        drop((held, device));
+        again
+    };
+    within(timeout, again).unwrap_or(Err(Errno::ETIMEDOUT))
+}
