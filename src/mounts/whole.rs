@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::locate::{mount_id, open_within};
 use super::{Mount, device, mountinfo};
 use crate::deadline::within;
+use crate::sys::Dev;
 use crate::sys::mount::{clone_detached, mount_again};
 use crate::sys::stat::statx_fd;
 
@@ -40,21 +41,34 @@ pub fn whole(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<Op
 /// A clone of a mount that shows all of the filesystem, in the mount namespace of any process or
 /// outside of this process's root directory.
 fn mounted_elsewhere(mount: &Mount, timeout: Duration) -> Option<OwnedFd> {
+    let dev = mount.dev;
+    let ways = within(timeout, move || ways_elsewhere(dev).unwrap_or_default())?;
+    ways.iter().find_map(|(process, way)| clone_from(process, way, timeout))
+}
+
+/// The mounts that show all of the filesystem on `dev`, each with the directory in /proc of a process
+/// that sees it. Processes that see the same are asked once.
+fn ways_elsewhere(dev: Dev) -> std::io::Result<Vec<(PathBuf, Mount)>> {
     let mut views = HashSet::new();
-    let processes = std::fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let processes = processes.map(|entry| entry.path()).filter(|path| {
-        path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
-    });
-    processes.into_iter().find_map(|process| {
-        let link = |name: &str| std::fs::read_link(process.join(name)).ok();
-        if !views.insert((link("ns/mnt")?, link("root")?)) {
-            return None;
+    let mut ways = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let process = entry?;
+        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
         }
-        let table = std::fs::read(process.join("mountinfo")).ok()?;
+        let process = process.path();
+        let link = |name: &str| std::fs::read_link(process.join(name));
+        // Not where the process has gone, or may not be looked into.
+        let (Ok(namespace), Ok(root)) = (link("ns/mnt"), link("root")) else { continue };
+        if !views.insert((namespace, root)) {
+            continue;
+        }
+        let table = std::fs::read(process.join("mountinfo")).unwrap_or_default();
         let mounts = mountinfo::parse(&table).into_iter();
-        let mut ways = mounts.filter(|other| other.dev == mount.dev && other.root == Path::new("/"));
-        ways.find_map(|way| clone_from(&process, &way, timeout))
-    })
+        let whole = mounts.filter(|other| other.dev == dev && other.root == Path::new("/"));
+        ways.extend(whole.map(|way| (process.clone(), way)));
+    }
+    Ok(ways)
 }
 
 /// A clone of `way`, which is mounted as `process` sees it.
