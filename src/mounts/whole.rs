@@ -6,16 +6,16 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::locate::{mount_id, open_within};
 use super::{Mount, device, mountinfo};
-use crate::deadline::within;
+use crate::deadline::{detach, within};
 use crate::sys::Dev;
 use crate::sys::mount::{clone_detached, mount_again};
 use crate::sys::stat::statx_fd;
@@ -41,22 +41,34 @@ pub fn whole(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<Op
 /// A clone of a mount that shows all of the filesystem, in the mount namespace of any process or
 /// outside of this process's root directory.
 fn mounted_elsewhere(mount: &Mount, timeout: Duration) -> Option<OwnedFd> {
-    let dev = mount.dev;
-    let ways = within(timeout, move || ways_elsewhere(dev).unwrap_or_default())?;
-    ways.iter().find_map(|(process, way)| clone_from(process, way, timeout))
+    let (sender, receiver) = mpsc::channel();
+    let (dev, deadline) = (mount.dev, Instant::now() + timeout);
+    // A process that is just executing a program keeps whoever reads its namespace waiting, for as long
+    // as the files take that this closes: `proc_ns_readlink` (fs/proc/namespaces.c). That wait can be
+    // killed, so the thread does not keep this process from ending.
+    detach(move || {
+        // Where /proc cannot be read, nothing is found.
+        let _ = find(dev, &sender);
+    });
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (process, way) = receiver.recv_timeout(left).ok()?;
+        if let Some(clone) = clone_from(&process, &way, timeout) {
+            return Some(clone);
+        }
+    }
 }
 
-/// The mounts that show all of the filesystem on `dev`, each with the directory in /proc of a process
-/// that sees it. Processes that see the same are asked once.
-fn ways_elsewhere(dev: Dev) -> std::io::Result<Vec<(PathBuf, Mount)>> {
+/// Sends each mount that shows all of the filesystem on `dev`, with the directory in /proc of a process
+/// that sees it, until nobody receives any more. Processes that see the same are asked once.
+fn find(dev: Dev, found: &mpsc::Sender<(PathBuf, Mount)>) -> std::io::Result<()> {
     let mut views = HashSet::new();
-    let mut ways = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let process = entry?;
-        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
-        let process = process.path();
+        let process = entry.path();
         let link = |name: &str| std::fs::read_link(process.join(name));
         // Not where the process has gone, or may not be looked into.
         let (Ok(namespace), Ok(root)) = (link("ns/mnt"), link("root")) else { continue };
@@ -64,11 +76,14 @@ fn ways_elsewhere(dev: Dev) -> std::io::Result<Vec<(PathBuf, Mount)>> {
             continue;
         }
         let table = std::fs::read(process.join("mountinfo")).unwrap_or_default();
-        let mounts = mountinfo::parse(&table).into_iter();
-        let whole = mounts.filter(|other| other.dev == dev && other.root == Path::new("/"));
-        ways.extend(whole.map(|way| (process.clone(), way)));
+        for way in mountinfo::parse(&table) {
+            let is_whole = way.dev == dev && way.root == Path::new("/");
+            if is_whole && found.send((process.clone(), way)).is_err() {
+                return Ok(());
+            }
+        }
     }
-    Ok(ways)
+    Ok(())
 }
 
 /// A clone of `way`, which is mounted as `process` sees it.
