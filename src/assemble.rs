@@ -192,7 +192,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         gap_bytes: ledger.gap,
         unexplained_bound_bytes: ledger.bound,
         ledger: rows(&ledger, hidden.as_deref(), outside, seen.counted.internal.as_ref()),
-        remedies: remedy::advise(&holders),
+        remedies: remedy::advise(&holders, hidden.as_deref().unwrap_or_default()),
         holders,
         unattributed_reasons: reasons(&seen.scan),
         hidden: hidden.unwrap_or_default(),

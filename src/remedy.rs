@@ -1,13 +1,16 @@
-//! What would free space: from the holders to the command. Pure.
+//! What would free space: from the holders, and from what is hidden, to the command. Pure.
 
 use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
-use crate::report::{Action, HeldBy, Holder, Remedy};
+use crate::report::{Action, HeldBy, Hidden, Holder, Remedy};
 
-/// Restarting each service that alone holds something, the one that frees most first. What several
-/// units hold is freed by none of them alone.
-pub fn advise(holders: &[Holder]) -> Vec<Remedy> {
+/// What a mount point hides is pointed out from here on.
+const WORTH_A_LOOK: Bytes = Bytes(1 << 20);
+
+/// Restarting each service that alone holds something, and looking at what mount points hide, unless
+/// that is listed already; what frees most first. What several units hold is freed by none of them alone.
+pub fn advise(holders: &[Holder], hidden: &[Hidden]) -> Vec<Remedy> {
     let mut by_unit: BTreeMap<&str, Bytes> = BTreeMap::new();
     for holder in holders.iter().filter(|holder| holder.bytes > Bytes::ZERO) {
         if let Some(unit) = only_service(holder) {
@@ -22,9 +25,21 @@ pub fn advise(holders: &[Holder]) -> Vec<Remedy> {
             command: ["systemctl", "restart", unit].map(str::to_owned).into(),
             loses_data: true,
         })
+        .chain(hidden.iter().filter_map(look_beneath))
         .collect();
     remedies.sort_by_key(|remedy| std::cmp::Reverse(remedy.frees_bytes));
     remedies
+}
+
+/// Only whoever knows the files can say which of them may go.
+fn look_beneath(hidden: &Hidden) -> Option<Remedy> {
+    let mountpoint = hidden.mountpoint.to_str()?;
+    (hidden.bytes > WORTH_A_LOOK && hidden.largest.is_none()).then(|| Remedy {
+        action: Action::ListHidden,
+        frees_bytes: hidden.bytes,
+        command: ["whyfull", "--hidden", mountpoint].map(str::to_owned).into(),
+        loses_data: false,
+    })
 }
 
 /// The service that all holders of an inode belong to. Not those inside a container, where the
@@ -70,7 +85,17 @@ mod tests {
         by_kernel.held_by.push(HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop0".to_owned() }));
         let holders = [holders.as_slice(), &[by_kernel]].concat();
         let advice: Vec<_> =
-            advise(&holders).into_iter().map(|r| (r.command[2].clone(), r.frees_bytes)).collect();
+            advise(&holders, &[]).into_iter().map(|r| (r.command[2].clone(), r.frees_bytes)).collect();
         assert_eq!(advice, [("a.service".to_owned(), Bytes(8)), ("b.service".to_owned(), Bytes(7))]);
+    }
+
+    #[test]
+    fn what_is_hidden_is_pointed_out_until_it_is_listed() {
+        let hidden =
+            |bytes, largest| Hidden { mountpoint: "/m".into(), bytes: Bytes(bytes), inodes: 2, largest };
+        let all = [hidden(2 << 20, None), hidden(3 << 20, Some(Vec::new())), hidden(4096, None)];
+        let [remedy] = advise(&[], &all).try_into().unwrap();
+        assert_eq!((remedy.action, remedy.frees_bytes), (Action::ListHidden, Bytes(2 << 20)));
+        assert_eq!(remedy.command, ["whyfull", "--hidden", "/m"]);
     }
 }

@@ -426,6 +426,8 @@ pub struct Remedy {
 pub enum Action {
     /// Restart a service of the system's manager.
     RestartUnit,
+    /// List what a mount point hides, to see what of it may go.
+    ListHidden,
 }
 
 /// Something that could not be looked at.

@@ -8,7 +8,9 @@ use super::Screen;
 use super::layout::{ago, cut_start, list};
 use super::table::{self, Align, column, expendable};
 use crate::bytes::{Bytes, Gap, Units, grouped};
-use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason};
+use crate::report::{
+    Action, Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason,
+};
 
 /// How much of a container's id is shown, as its runtime does.
 const SHORT_ID: usize = 12;
@@ -177,8 +179,11 @@ pub(super) fn remedies(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         .map(|remedy| {
             let words: Vec<String> =
                 remedy.command.iter().map(|word| names.name(quoted(word).as_bytes())).collect();
-            let loses = if remedy.loses_data { "(the deleted data is gone then)" } else { "" };
-            vec![units.format(remedy.frees_bytes), format!("sudo {}", words.join(" ")), loses.to_owned()]
+            let note = match remedy.action {
+                Action::RestartUnit => "(the deleted data is gone then)",
+                Action::ListHidden => "(lists what is covered)",
+            };
+            vec![units.format(remedy.frees_bytes), format!("sudo {}", words.join(" ")), note.to_owned()]
         })
         .collect();
     table::write(

@@ -114,7 +114,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         gap_bytes: ledger.gap,
         ledger: ledger.rows.iter().map(row).collect(),
         unexplained_bound_bytes: ledger.bound,
-        remedies: crate::remedy::advise(&holders),
+        remedies: crate::remedy::advise(&holders, hidden.as_slice()),
         holders,
         unattributed_reasons: Vec::new(),
         hidden: hidden.into_iter().collect(),
@@ -212,6 +212,7 @@ fn what_mount_points_hide() {
         |path: &str, tenths, inodes| Entry { path: path.into(), bytes: Bytes(tenths * TENTH), inodes };
     disk.hidden[0].largest =
         Some(vec![entry("/var/lib/docker/overlay2", 18, 290), entry("/var/lib/docker/old\nimage.tar", 3, 1)]);
+    disk.remedies = crate::remedy::advise(&disk.holders, &disk.hidden);
     let empty =
         |path: &str, largest| Hidden { mountpoint: path.into(), bytes: Bytes(4096), inodes: 1, largest };
     disk.hidden.extend([
