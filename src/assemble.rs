@@ -154,7 +154,8 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let hidden = walk.and_then(|walk| hidden(seen, walk));
     let outside = walk.and_then(|walk| walk.outside.as_ref().ok()?.as_ref());
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
-    let capacity = seen.samples.as_ref().map(|samples| capacity(&samples.capacity)).unwrap_or_default();
+    let capacity =
+        seen.samples.as_ref().map(|samples| capacity(&samples.capacity, mount)).unwrap_or_default();
     let held_by = |holds: fn(&Held) -> bool| {
         let matching = seen.scan.held.iter().filter(|held| holds(held));
         total(matching.map(|held| (Bytes(held.stat.allocated), 1)))
@@ -311,8 +312,12 @@ fn directories(walk: &Census, mountpoint: &Path) -> Vec<Directory> {
         .collect()
 }
 
-fn capacity(sample: &probe::Capacity) -> Capacity {
+fn capacity(sample: &probe::Capacity, mount: &Mount) -> Capacity {
+    // The kernel shows them where they are not root's (fs/ext4/super.c, `_ext4_show_options`).
+    let id = |option: &str| std::str::from_utf8(&mount.option(option)?).ok()?.parse().ok();
     Capacity {
+        reserved_uid: id("resuid").filter(|uid| *uid != 0),
+        reserved_gid: id("resgid").filter(|gid| *gid != 0),
         size_bytes: sample.size,
         used_bytes: sample.used,
         free_bytes: sample.free,

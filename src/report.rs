@@ -219,10 +219,26 @@ pub struct Capacity {
     pub available_bytes: Bytes,
     /// `f_bfree - f_bavail`.
     pub reserved_bytes: Bytes,
+    /// The user that may use what is reserved on ext2/3/4, where that is not root.
+    pub reserved_uid: Option<u32>,
+    /// The group that may.
+    pub reserved_gid: Option<u32>,
     /// `f_files`.
     pub inodes: u64,
     /// `f_ffree`.
     pub inodes_free: u64,
+}
+
+impl Capacity {
+    /// Whom it is reserved for on ext2/3/4.
+    pub fn reserved_for(&self) -> String {
+        match (self.reserved_uid, self.reserved_gid) {
+            (None, None) => "root".to_owned(),
+            (None, Some(gid)) => format!("root and GID {gid}"),
+            (Some(uid), None) => format!("UID {uid}"),
+            (Some(uid), Some(gid)) => format!("UID {uid} and GID {gid}"),
+        }
+    }
 }
 
 /// How visible bytes were counted.

@@ -200,9 +200,9 @@ impl Screen<'_> {
         let mut free = format!("{} free", units.format(available_bytes));
         if reserved_bytes > Bytes::ZERO {
             // ext2/3/4 keep it for root; elsewhere it is the filesystem's own reserve.
-            let for_whom =
-                if filesystem.fstype.starts_with("ext") { "reserved for root" } else { "reserved" };
-            free = format!("{free}, {} {for_whom}", units.format(reserved_bytes));
+            let whom = format!(" for {}", filesystem.capacity.reserved_for());
+            let whom = if filesystem.fstype.starts_with("ext") { whom } else { String::new() };
+            free = format!("{free}, {} reserved{whom}", units.format(reserved_bytes));
         }
         let size = scale.format(size_bytes);
         let amounts = if size_bytes == Bytes::ZERO {

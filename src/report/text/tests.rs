@@ -105,6 +105,8 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
             free_bytes: Bytes(free),
             available_bytes: Bytes(free.saturating_sub(5 * GIB)),
             reserved_bytes: Bytes(5 * GIB),
+            reserved_uid: None,
+            reserved_gid: None,
             inodes: 6_553_600,
             inodes_free: 5_000_000,
         },
