@@ -154,7 +154,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let hidden = walk.and_then(|walk| hidden(seen, walk));
     let outside = walk.and_then(|walk| walk.outside.as_ref().ok()?.as_ref());
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
-    let capacity =
+    let mut capacity =
         seen.samples.as_ref().map(|samples| capacity(&samples.capacity, mount)).unwrap_or_default();
     let held_by = |holds: fn(&Held) -> bool| {
         let matching = seen.scan.held.iter().filter(|held| holds(held));
@@ -162,7 +162,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     };
     let moved = seen.unlinked_meanwhile + walk.map_or(Bytes::ZERO, |census| census.moved);
     let internal = internal(seen);
-    let views = Views {
+    let mut views = Views {
         used: capacity.used_bytes,
         moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + moved,
         visible: walk.map_or_else(Tally::default, |walk| walk.visible),
@@ -174,6 +174,11 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         skipped: interrupted || skips.iter().any(|skip| !(seen.scan.listed && skip.kind.is_about_holders())),
         ..internal
     };
+    if mount.is_in_memory() && capacity.size_bytes == Bytes::ZERO {
+        // tmpfs without a limit counts nothing (mm/shmem.c, `shmem_statfs`), and keeps nothing but files.
+        views.used = views.files();
+        capacity.used_bytes = views.used;
+    }
     let ledger = Ledger::close(&views);
     Filesystem {
         mountpoint: mount.mountpoint.clone(),

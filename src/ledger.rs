@@ -92,6 +92,15 @@ pub struct Views {
     pub skipped: bool,
 }
 
+impl Views {
+    /// What all files take up, with and without names.
+    pub fn files(&self) -> Bytes {
+        let nameless = [Some(self.unlinked), Some(self.kernel), self.unattributed];
+        let others = [self.hidden, self.outside].into_iter().chain(nameless);
+        others.flatten().fold(self.visible.bytes, |sum, tally| sum + tally.bytes)
+    }
+}
+
 /// The rows, and what they leave open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
@@ -211,6 +220,13 @@ mod tests {
         fn the_bound_is_what_moved_when_nothing_was_skipped(views in views()) {
             let ledger = Ledger::close(&Views { skipped: false, ..views });
             prop_assert_eq!(ledger.bound, views.moved);
+        }
+
+        #[test]
+        fn where_there_is_nothing_but_files_they_leave_nothing_open(views in views()) {
+            let only = Views { shared: None, unreachable: None, metadata: None, reservation: None, ..views };
+            let ledger = Ledger::close(&Views { used: only.files(), ..only });
+            prop_assert_eq!(ledger.bytes(Cause::Unexplained), Gap(0));
         }
     }
 

@@ -211,7 +211,7 @@ pub struct Overlay {
 pub struct Capacity {
     /// `f_blocks`.
     pub size_bytes: Bytes,
-    /// `f_blocks - f_bfree`.
+    /// `f_blocks - f_bfree`; what was found to be used where a tmpfs without a limit counts nothing.
     pub used_bytes: Bytes,
     /// `f_bfree`.
     pub free_bytes: Bytes,

@@ -171,7 +171,7 @@ impl Screen<'_> {
 
     /// The answer. Returns how much it explains, where there is something to explain.
     fn body(&mut self, filesystem: &Filesystem) -> Option<String> {
-        if filesystem.capacity.size_bytes == Bytes::ZERO {
+        if filesystem.capacity.size_bytes == Bytes::ZERO && filesystem.capacity.used_bytes == Bytes::ZERO {
             let visible = self.style.units.format(filesystem.visible_bytes);
             self.sentence(&format!("The files you can see add up to {visible}."));
             held_open(self, filesystem);
