@@ -15,7 +15,7 @@ use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
 use crate::mounts::Mount;
-use crate::mounts::locate::Target;
+use crate::mounts::locate::{self, Target};
 use crate::probe;
 use crate::remedy;
 use crate::report::{
@@ -186,11 +186,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         source: PathBuf::from(&mount.source),
         fstype: mount.fstype.clone(),
         dev: mount.dev.to_string(),
-        overlay: seen
-            .target
-            .overlay
-            .as_ref()
-            .map(|overlay| Overlay { mountpoint: overlay.mountpoint.clone(), path: overlay.upper.clone() }),
+        overlay: seen.target.overlay.as_ref().map(|overlay| self::overlay(overlay, walk)),
         capacity,
         method: if seen.counted.from_tables { Method::InodeTable } else { Method::Walk },
         method_note: seen.counted.unable.as_ref().map(ToString::to_string),
@@ -315,6 +311,16 @@ fn directories(walk: &Census, mountpoint: &Path) -> Vec<Directory> {
             inodes: directory.tally.inodes,
         })
         .collect()
+}
+
+fn overlay(overlay: &locate::Overlay, walk: Option<&Census>) -> Overlay {
+    let tally = walk.and_then(|walk| walk.watched);
+    Overlay {
+        mountpoint: overlay.mountpoint.clone(),
+        path: overlay.upper.clone(),
+        upper_bytes: tally.map(|tally| tally.bytes),
+        upper_inodes: tally.map(|tally| tally.inodes),
+    }
 }
 
 fn capacity(sample: &probe::Capacity, mount: &Mount) -> Capacity {

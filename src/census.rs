@@ -25,7 +25,7 @@ pub struct MountPoint<'a> {
 
 /// How to look, and what to keep.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Options<'a> {
     /// A fixed number of threads. Without: one for each core, and more while they wait for a disk.
     pub threads: Option<NonZero<usize>>,
     /// How many of the largest directories to keep.
@@ -36,6 +36,8 @@ pub struct Options {
     /// How many of the largest names to keep beneath each mount point that is listed, and outside of
     /// what the mount shows.
     pub names: usize,
+    /// Inode numbers of directories to add up by themselves.
+    pub watched: &'a [u64],
 }
 
 /// What was found below the root of a filesystem, and of the rest of it.
@@ -50,6 +52,8 @@ pub struct Census {
     pub outside: Result<Option<Part>, Errno>,
     /// The largest visible directories, largest first.
     pub directories: Vec<Directory>,
+    /// What is in and below the watched directories, as far as it is visible.
+    pub watched: Option<Tally>,
     /// What could not be read, in the order of kind and path.
     pub skips: Vec<Skip>,
     /// How much was counted too little or too much because names changed meanwhile, where that is known.

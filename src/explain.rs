@@ -179,7 +179,8 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
     let mount_points: Vec<_> =
         covers.map(|cover| MountPoint { path: &cover.relative, listed: cover.listed }).collect();
     let Request { threads, directories, depth, names, .. } = *request;
-    let options = Options { threads, directories, depth, names };
+    let watched = target.overlay.as_ref().map_or(&[][..], |overlay| &overlay.inodes);
+    let options = Options { threads, directories, depth, names, watched };
     let mut unable = None;
     if request.method != Method::Walk {
         match fs::census(&target.mount, &mount_points, options, monitor) {
@@ -204,7 +205,7 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
 fn look(
     target: &Target,
     mount_points: &[MountPoint<'_>],
-    options: Options,
+    options: Options<'_>,
     timeout: Duration,
     monitor: &Monitor,
 ) -> std::result::Result<Census, Errno> {

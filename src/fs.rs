@@ -117,7 +117,7 @@ impl From<Errno> for Unable {
 pub fn census(
     mount: &Mount,
     mount_points: &[MountPoint<'_>],
-    options: Options,
+    options: Options<'_>,
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
     if !is_ext(mount) {
@@ -133,7 +133,7 @@ pub fn census(
 }
 
 /// What the filesystem of `mount` needs besides what its files take up.
-pub fn internal(mount: &Mount, options: Options, monitor: &Monitor) -> Result<Internal, Unable> {
+pub fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -> Result<Internal, Unable> {
     if is_ext(mount) {
         ext4::internal(mount, options, monitor)
     } else {

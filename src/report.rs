@@ -204,6 +204,10 @@ pub struct Overlay {
     /// Its upper directory.
     #[serde(flatten, serialize_with = "serialize::path")]
     pub path: PathBuf,
+    /// Allocated bytes in that and in its work directory; none where they were not seen.
+    pub upper_bytes: Option<Bytes>,
+    /// Inodes there.
+    pub upper_inodes: Option<u64>,
 }
 
 /// What `df` prints, in bytes.

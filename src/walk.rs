@@ -115,7 +115,7 @@ impl Boundary {
 /// right to make one. Not so what is visible: the kernel releases a path
 /// on a detached mount under a global lock (`fs/namespace.c`, `mntput_no_expire`), which costs a tenth
 /// of the walk. An error means that the root itself cannot be looked at.
-pub fn walk(root: Root<'_>, options: Options, monitor: &Monitor) -> Result<Census, Errno> {
+pub fn walk(root: Root<'_>, options: Options<'_>, monitor: &Monitor) -> Result<Census, Errno> {
     let beneath = match root.mount_points {
         [] => Ok(None),
         _ => clone_detached(root.descriptor.as_fd()).map(Some),
@@ -246,7 +246,7 @@ fn cpu_time() -> Duration {
 }
 
 /// Puts together what the workers have read.
-fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options) -> Census {
+fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options<'_>) -> Census {
     let (records, skipped): (Vec<_>, Vec<_>) = finished.into_iter().map(|f| (f.records, f.skips)).unzip();
     let tree = census::Tree::new(records, shared.directories.load(Ordering::Relaxed));
     let Sides { visible, hidden, outside } = tree.sides(root.mount_points.len(), &shared.listing);
@@ -271,6 +271,7 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
         hidden: shared.beneath.as_ref().map(|_| hidden).map_err(|errno| *errno),
         outside: root.whole.map(|whole| whole.map(|_| outside)),
         directories: tree.largest(options.directories, options.depth),
+        watched: tree.below(options.watched),
         skips,
         moved: Bytes::ZERO,
     }

@@ -16,7 +16,7 @@ use support::filesystem::{Filesystem, bind, mount_tmpfs};
 use support::report::{list, only, report, row, skips};
 use support::whyfull::whyfull;
 use support::world::World;
-use support::{KIB, MIB, du, du_inodes, tree};
+use support::{KIB, MIB, du, du_inodes, tool, tree};
 
 fn write(path: &Path, size: u64) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -257,6 +257,30 @@ fn overlay_is_explained_by_its_upper_layer() {
     assert_eq!(fs_report["fstype"], "ext4", "{fs_report:#}");
     assert_eq!(fs_report["root"], "/");
     assert_eq!(visible(&report), i128::from(du(fs.path())));
+}
+
+#[test]
+fn of_the_filesystem_below_an_overlay_its_part_is_told() {
+    require_root!();
+    for fs in
+        [Filesystem::ext4(64 * MIB), Filesystem::xfs(), Filesystem::btrfs(), Filesystem::tmpfs(64 * MIB)]
+    {
+        let merged = overlay(&fs);
+        tree::nasty(&merged.join("new"), 5);
+        write(&fs.path().join("beside/file"), 2 * MIB);
+        tool("sync", &["-f".as_ref(), fs.path().as_os_str()]);
+        let report = report(&merged);
+        let overlay = &only(&report)["overlay"];
+        let parts = ["upper", "work"].map(|name| fs.path().join(name));
+        let bytes: u64 = parts.iter().map(|part| du(part)).sum();
+        let inodes: u64 = parts.iter().map(|part| du_inodes(part)).sum();
+        assert_eq!(overlay["upper_bytes"], bytes, "{overlay:#}");
+        assert_eq!(overlay["upper_inodes"], inodes, "{overlay:#}");
+        let text = whyfull().arg(&merged).run();
+        assert!(text.text().contains(&format!(" in {inodes} files.")), "{text:?}");
+        // Named itself, the filesystem has no overlay.
+        assert!(only(&support::report::report(fs.path()))["overlay"].is_null());
+    }
 }
 
 #[test]

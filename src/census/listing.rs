@@ -19,7 +19,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// What `options` say is to be kept.
-    pub(crate) fn new(mount_points: &[MountPoint<'_>], options: Options) -> Self {
+    pub(crate) fn new(mount_points: &[MountPoint<'_>], options: Options<'_>) -> Self {
         let levels = options.depth.map_or(1, |depth| u32::try_from(depth).unwrap_or(u32::MAX));
         let hidden = mount_points.iter().map(|point| if point.listed { levels } else { 0 });
         Self { hidden: hidden.collect(), outside: 1 }

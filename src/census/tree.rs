@@ -269,6 +269,22 @@ impl Tree {
         largest.map(|Reverse((_, _, id))| Directory { path: self.path(id), tally: sums[id] }).collect()
     }
 
+    /// What is in and below the directories with these inode numbers, except beneath mount points.
+    /// `None` if there are none.
+    pub(crate) fn below(&self, inodes: &[u64]) -> Option<Tally> {
+        let mut inside = vec![false; self.nodes.len()];
+        let mut sum = None;
+        for (id, node) in self.nodes.iter().enumerate() {
+            // A parent's number is smaller: it has been decided.
+            let parent = id != ROOT as usize && inside[node.parent as usize];
+            inside[id] = node.side == Side::Visible && (parent || inodes.contains(&node.inode));
+            if inside[id] {
+                sum.get_or_insert_with(Tally::default).add(node.own);
+            }
+        }
+        sum
+    }
+
     /// A directory's path, relative to the root of the walk.
     pub(crate) fn path(&self, id: usize) -> PathBuf {
         let mut ids = Vec::new();
@@ -326,6 +342,16 @@ mod tests {
         assert_eq!(tree.largest(10, Some(1)).len(), 2);
         assert_eq!(tree.largest(1, None), largest[..1]);
         assert_eq!(tree.largest(0, None), []);
+    }
+
+    #[test]
+    fn what_is_below_some_directories_is_added_up() {
+        let tree = Tree::new(records(), 5);
+        assert_eq!(tree.below(&[12, 9]), Some(tally(42, 5)));
+        assert_eq!(tree.below(&[11, 12]), Some(tally(57, 6)), "one within the other");
+        assert_eq!(tree.below(&[2]), Some(tally(72, 8)));
+        assert_eq!(tree.below(&[8]), None, "hidden");
+        assert_eq!(tree.below(&[99]), None);
     }
 
     #[test]

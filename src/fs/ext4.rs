@@ -81,7 +81,7 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
 pub(super) fn census(
     mount: &Mount,
     mount_points: &[MountPoint<'_>],
-    options: Options,
+    options: Options<'_>,
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
     let device = open_served(mount)?;
@@ -91,7 +91,7 @@ pub(super) fn census(
 }
 
 /// What the filesystem keeps for itself, alone.
-pub(super) fn internal(mount: &Mount, options: Options, monitor: &Monitor) -> Result<Internal, Unable> {
+pub(super) fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -> Result<Internal, Unable> {
     let device = open_served(mount)?;
     let volume = Volume::open(&device)?;
     let (tables, _) = tables::read(&volume, how(options, monitor))?;
@@ -105,7 +105,7 @@ fn open_served(mount: &Mount) -> Result<File, Unable> {
     open_device(mount).map_err(Unable::Device)
 }
 
-fn how(options: Options, monitor: &Monitor) -> How<'_> {
+fn how<'a>(options: Options<'_>, monitor: &'a Monitor) -> How<'a> {
     let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     How { threads: options.threads.unwrap_or_else(cores), pause: SHORT_PAUSE, monitor }
 }

@@ -41,6 +41,9 @@ pub struct Overlay {
     pub mountpoint: PathBuf,
     /// The directory that holds what was written through it.
     pub upper: PathBuf,
+    /// The inode numbers of that directory and of the work directory, where the target's walk comes
+    /// by them.
+    pub inodes: Vec<u64>,
 }
 
 /// On btrfs the root directory of every subvolume has this number
@@ -184,8 +187,18 @@ fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Targ
     let overlay = open_within(&mount.mountpoint, timeout)?.ok()?;
     let size = |fd: &OwnedFd| fstatvfs(fd).map(|s| (s.blocks(), s.files(), s.fragment_size()));
     let same = size(&fd).is_ok_and(|upper| Ok(upper) == size(&overlay));
-    let overlay = Overlay { mountpoint: mount.mountpoint.clone(), upper };
+    let inodes = inodes_of(&[upper.clone(), mount.directory_option("workdir")?], &target, timeout);
+    let overlay = Overlay { mountpoint: mount.mountpoint.clone(), upper, inodes };
     same.then_some(Target { overlay: Some(overlay), ..target })
+}
+
+/// The inode numbers of those of `directories` that are on the device of the target's root: in another
+/// subvolume the same numbers are others'.
+fn inodes_of(directories: &[PathBuf], target: &Target, timeout: Duration) -> Vec<u64> {
+    let root = target.root.as_ref().ok().and_then(|root| statx_fd(root.as_fd()).ok());
+    let stats =
+        directories.iter().filter_map(|path| statx_fd(open_within(path, timeout)?.ok()?.as_fd()).ok());
+    stats.filter(|stat| root.is_some_and(|root| root.dev == stat.dev)).map(|stat| stat.inode).collect()
 }
 
 fn unopened(mount: &Mount, errno: Errno) -> Target {

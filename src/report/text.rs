@@ -215,8 +215,14 @@ impl Screen<'_> {
         self.titled(&line, filesystem);
         if let Some(overlay) = &filesystem.overlay {
             let (mountpoint, upper) = (self.path(&overlay.mountpoint), self.path(&overlay.path));
+            let take = overlay.upper_bytes.map(|bytes| {
+                let files = overlay.upper_inodes.unwrap_or(0);
+                let noun = if files == 1 { "file" } else { "files" };
+                format!(" They take up {} in {} {noun}.", units.format(bytes), grouped(files))
+            });
+            let take = take.unwrap_or_default();
             self.sentence(&format!(
-                "The overlay at {mountpoint} stores nothing itself: its files are on this filesystem, in {upper}."
+                "The overlay at {mountpoint} stores nothing itself: its files are on this filesystem, in {upper}.{take}"
             ));
         }
     }

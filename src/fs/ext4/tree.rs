@@ -21,7 +21,7 @@ const NOWHERE: Id = Id::MAX;
 pub(super) fn count(
     volume: &Volume<'_>,
     mount_points: &[MountPoint<'_>],
-    options: Options,
+    options: Options<'_>,
     how: How<'_>,
 ) -> Result<(Census, Tables), Errno> {
     let covered = covers::look_up(volume, mount_points, how)?;
@@ -38,6 +38,7 @@ pub(super) fn count(
         hidden: Ok(hidden),
         outside: Ok(None),
         directories: tree.largest(options.directories, options.depth),
+        watched: tree.below(options.watched),
         skips: Vec::new(),
         moved: (tables.named.bytes - seen).magnitude(),
     };
