@@ -9,7 +9,7 @@ use crate::bytes::{Bytes, Gap};
 use crate::capability::{Capability, Effective};
 use crate::census::{self, Census, Part, Tally};
 use crate::explain::Seen;
-use crate::findings;
+use crate::findings::{self, Evidence};
 use crate::fs::{Internal, Term};
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
@@ -19,9 +19,9 @@ use crate::mounts::locate::{self, Target};
 use crate::probe;
 use crate::remedy;
 use crate::report::{
-    Capacity, Deleted, Detail, Directory, Entry, Filesystem, HeldBy, HeldOn, Hidden, Holder, Kernel, Method,
-    Overlay, Process, Reason, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason, flags,
-    timestamp,
+    Capacity, Deleted, Detail, Directory, Entry, Filesystem, Finding, HeldBy, HeldOn, Hidden, Holder, Kernel,
+    Method, Overlay, Process, Reason, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason,
+    flags, timestamp,
 };
 use crate::skip::{Kind, Skip};
 use crate::survey::PROC;
@@ -199,7 +199,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         unattributed_reasons: reasons(&seen.scan),
         hidden: hidden.unwrap_or_default(),
         directories: walk.map(|walk| directories(walk, &mount.mountpoint)).unwrap_or_default(),
-        findings: findings::find(&capacity),
+        findings: findings(seen, &capacity),
         processes_read: seen.scan.processes,
         skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
     }
@@ -321,6 +321,20 @@ fn overlay(overlay: &locate::Overlay, walk: Option<&Census>) -> Overlay {
         upper_bytes: tally.map(|tally| tally.bytes),
         upper_inodes: tally.map(|tally| tally.inodes),
     }
+}
+
+fn findings(seen: &Seen, capacity: &Capacity) -> Vec<Finding> {
+    let mount = &seen.target.mount;
+    let longest = seen.counted.census.as_ref().ok().and_then(|walk| walk.longest_directory.as_ref());
+    let longest = longest.map(|(path, size)| (mount.mountpoint.join(path), *size));
+    findings::find(&Evidence {
+        mountpoint: &mount.mountpoint,
+        source: Path::new(&mount.source),
+        fstype: &mount.fstype,
+        capacity,
+        limits: &seen.limits,
+        longest_directory: longest.as_ref(),
+    })
 }
 
 fn capacity(sample: &probe::Capacity, mount: &Mount) -> Capacity {

@@ -54,6 +54,8 @@ pub struct Census {
     pub directories: Vec<Directory>,
     /// What is in and below the watched directories, as far as it is visible.
     pub watched: Option<Tally>,
+    /// The visible directory whose list of names is the longest, relative to the root, and that list's size.
+    pub longest_directory: Option<(PathBuf, Bytes)>,
     /// What could not be read, in the order of kind and path.
     pub skips: Vec<Skip>,
     /// How much was counted too little or too much because names changed meanwhile, where that is known.

@@ -9,10 +9,26 @@ use std::time::Duration;
 /// The result of `call`, or `None` when it has not returned within `timeout`. The thread that is
 /// left behind ends with the process.
 pub fn within<T: Send + 'static>(timeout: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    begin(call).wait(timeout)
+}
+
+/// The result of a call that has been begun.
+#[derive(Debug)]
+pub struct Pending<T>(mpsc::Receiver<T>);
+
+impl<T> Pending<T> {
+    /// Waits for it, but no longer than `timeout` from now.
+    pub fn wait(self, timeout: Duration) -> Option<T> {
+        self.0.recv_timeout(timeout).ok()
+    }
+}
+
+/// Begins `call` beside whatever comes next.
+pub fn begin<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
     let (sender, receiver) = mpsc::channel();
     // Nobody receives any more when the time was up.
     detach(move || drop(sender.send(call())));
-    receiver.recv_timeout(timeout).ok()
+    Pending(receiver)
 }
 
 /// Runs `work` on a thread of its own, which may be left behind; at once, when no thread is to be had.

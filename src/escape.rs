@@ -31,6 +31,16 @@ pub fn ascii(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }).collect()
 }
 
+/// A word as a shell takes it, so that a line can be copied.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 fn push(text: &mut String, character: char) {
     if character == '\\' || character.is_control() || is_invisible(character) {
         text.extend(character.escape_default());

@@ -4,15 +4,18 @@
 use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
+use crate::deadline::{Pending, begin};
 use crate::error::{Error, Result};
 use crate::fs::{self, Internal, Unable};
 use crate::holders::Scan;
+use crate::limits::{self, Limits};
 use crate::monitor::Monitor;
 use crate::mounts::locate::{self, Target};
 use crate::mounts::whole::whole;
@@ -81,6 +84,8 @@ struct View {
     /// Samples its use, if it answers.
     sampler: std::result::Result<Sampler, Errno>,
     counted: Counted,
+    /// Read beside the scan and what is counted.
+    limits: Option<Pending<Limits>>,
 }
 
 /// What was counted of one filesystem, and how.
@@ -99,6 +104,7 @@ pub(crate) struct Seen {
     pub(crate) samples: std::result::Result<Samples, Errno>,
     pub(crate) counted: Counted,
     pub(crate) scan: Scan,
+    pub(crate) limits: Limits,
     /// What lost its name during the walk: it may have been counted with a name before.
     pub(crate) unlinked_meanwhile: Bytes,
 }
@@ -108,17 +114,8 @@ pub(crate) struct Seen {
 pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let mounts = locate::read_mounts()?;
-    let mut views: Vec<View> = survey::targets(request, &mounts)?
-        .into_iter()
-        .map(|target| {
-            settle(&target, request);
-            View {
-                sampler: sample(&target, request.timeout),
-                target,
-                counted: Counted::none(Errno::ECANCELED),
-            }
-        })
-        .collect();
+    let mut views: Vec<View> =
+        survey::targets(request, &mounts)?.into_iter().map(|target| View::new(target, request)).collect();
     for sampler in views.iter().flat_map(|view| &view.sampler) {
         monitor.expect(sampler.used());
     }
@@ -138,9 +135,28 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     }
     // After a walk that was shorter than a scan, another scan would make nothing more exact.
     let after = if walking.elapsed() > scanning { Some(scan(&views)?) } else { None };
-    let seen: Vec<Seen> = views.into_iter().zip(latest(before, after)).map(Seen::new).collect();
+    let seen = |(view, scan)| Seen::new(view, scan, request.timeout);
+    let seen: Vec<Seen> = views.into_iter().zip(latest(before, after)).map(seen).collect();
     let times = assemble::Times { started, elapsed: clock.elapsed(), interrupted: monitor.is_cancelled() };
     Ok(assemble::report(&times, &seen, request.timeout))
+}
+
+impl View {
+    fn new(target: Target, request: &Request) -> Self {
+        settle(&target, request);
+        let sampler = sample(&target, request.timeout);
+        let limits = sampler.as_ref().ok().and_then(|_| limit(&target, request.timeout));
+        Self { sampler, target, counted: Counted::none(Errno::ECANCELED), limits }
+    }
+}
+
+/// Begins to read what limits a filesystem besides its bytes.
+fn limit(target: &Target, timeout: Duration) -> Option<Pending<Limits>> {
+    let (mount, root) = (target.mount.clone(), Arc::clone(target.root.as_ref().ok()?));
+    Some(begin(move || {
+        let geometry = fs::geometry(&mount, root.as_fd()).ok();
+        limits::read(&mount, root.as_fd(), geometry.as_ref(), timeout)
+    }))
 }
 
 fn sample(target: &Target, timeout: Duration) -> std::result::Result<Sampler, Errno> {
@@ -228,9 +244,11 @@ impl Counted {
 }
 
 impl Seen {
-    fn new((view, (scan, unlinked_meanwhile)): (View, (Scan, Bytes))) -> Self {
-        let View { target, sampler, counted } = view;
-        Self { target, samples: sampler.map(Sampler::finish), counted, scan, unlinked_meanwhile }
+    fn new(view: View, (scan, unlinked_meanwhile): (Scan, Bytes), timeout: Duration) -> Self {
+        let View { target, sampler, counted, limits } = view;
+        let samples = sampler.map(Sampler::finish);
+        let limits = limits.and_then(|limits| limits.wait(timeout)).unwrap_or_default();
+        Self { target, samples, counted, scan, limits, unlinked_meanwhile }
     }
 
     /// All that could not be looked at.

@@ -1,35 +1,170 @@
-//! Why a filesystem may refuse to store anything though bytes are left. Pure.
+//! Why a filesystem may refuse to store anything though bytes are left, and what helps: one sentence
+//! each. Pure.
 
+mod messages;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use crate::bytes::Bytes;
+use crate::limits::{Image, Limits, Quota};
 use crate::report::{Capacity, Finding, FindingCode, Severity};
+use messages::Names;
 
-/// What the filesystem's own figures show.
-pub fn find(capacity: &Capacity) -> Vec<Finding> {
-    let Capacity { inodes, inodes_free, size_bytes, available_bytes, .. } = *capacity;
-    let scarce = |free: u64, all: u64| free.saturating_mul(100) < all;
-    // Filesystems that make inodes as needed report none at all, or, like XFS, fewer the less space
-    // is free: then it is the space that is scarce.
-    if !scarce(inodes_free, inodes) || scarce(available_bytes.0, size_bytes.0) {
-        return Vec::new();
-    }
-    let severity = if inodes_free == 0 { Severity::Critical } else { Severity::Warning };
-    let message = format!("out of inodes, not of space: {inodes_free} of {inodes} inodes are free");
-    vec![Finding { code: FindingCode::InodesExhausted, severity, message }]
+/// What there is to judge of one filesystem.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Where it is mounted.
+    pub mountpoint: &'a Path,
+    /// What is mounted.
+    pub source: &'a Path,
+    /// Its type.
+    pub fstype: &'a str,
+    /// What `df` prints.
+    pub capacity: &'a Capacity,
+    /// What else limits it.
+    pub limits: &'a Limits,
+    /// The directory whose list of names is the longest, with that list's size.
+    pub longest_directory: Option<&'a (PathBuf, Bytes)>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bytes::Bytes;
+/// Less than this is as good as nothing.
+const NOTHING: Bytes = Bytes(1 << 20);
+/// A device that is larger than its filesystem by less was only rounded down to whole groups of blocks.
+const ROUNDED: Bytes = Bytes(16 << 20);
+/// A filesystem in memory may take one in so many bytes of it unmentioned.
+const MEMORY_PART: u64 = 4;
+/// From this share of its greatest size on, in percent, an index may be full: names are spread over it by
+/// their hash, so that one part of it is full long before all of it is.
+const INDEX_PERCENT: u64 = 60;
 
-    #[test]
-    fn below_one_percent_of_the_inodes_is_told() {
-        let space = Capacity { size_bytes: Bytes(1000), available_bytes: Bytes(10), ..Capacity::default() };
-        let with = |inodes, inodes_free| find(&Capacity { inodes, inodes_free, ..space });
-        assert_eq!(with(0, 0), []);
-        assert_eq!(with(1000, 10), []);
-        assert_eq!(with(1000, 9)[0].severity, Severity::Warning);
-        assert_eq!(with(1000, 0)[0].severity, Severity::Critical);
-        let full = Capacity { available_bytes: Bytes(9), ..space };
-        assert_eq!(find(&Capacity { inodes: 1000, inodes_free: 1, ..full }), [], "of space, too");
+/// All that is found, the worst first.
+pub fn find(evidence: &Evidence<'_>) -> Vec<Finding> {
+    let names = Names::of(evidence);
+    let one = [
+        refusal(evidence, &names),
+        inodes(evidence, &names),
+        reserve(evidence, &names),
+        memory_limit(evidence, &names),
+        image(evidence),
+        directory(evidence, &names),
+        directory_index(evidence, &names),
+        memory(evidence),
+    ];
+    let mut findings: Vec<Finding> = one.into_iter().flatten().collect();
+    findings.extend(quotas(evidence, &names));
+    findings.extend(never_grown(evidence, &names));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn finding(code: FindingCode, severity: Severity, message: String) -> Finding {
+    Finding { code, severity, message }
+}
+
+/// Less than one percent.
+fn is_scarce(left: u64, all: u64) -> bool {
+    left.saturating_mul(100) < all
+}
+
+/// How bad it is that only so much is left; nothing where it is enough.
+fn shortage(left: Bytes, all: Bytes) -> Option<Severity> {
+    let severity = if left < NOTHING { Severity::Critical } else { Severity::Warning };
+    is_scarce(left.0, all.0).then_some(severity)
+}
+
+fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let errors = evidence.limits.errors.filter(|errors| *errors > 0);
+    match (evidence.limits.refuses, errors) {
+        (Some(refusal), _) => Some(finding(
+            FindingCode::ReadOnlyAfterErrors,
+            Severity::Critical,
+            names.refusal(refusal, errors),
+        )),
+        (None, Some(errors)) => {
+            Some(finding(FindingCode::ErrorsNoted, Severity::Warning, names.errors(errors)))
+        }
+        (None, None) => None,
     }
+}
+
+/// Filesystems that make inodes as needed report none at all, or, like XFS, fewer the less space is
+/// free: then it is the space that is scarce.
+fn inodes(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let Capacity { inodes, inodes_free, size_bytes, available_bytes, .. } = *evidence.capacity;
+    if !is_scarce(inodes_free, inodes) || is_scarce(available_bytes.0, size_bytes.0) {
+        return None;
+    }
+    let severity = if inodes_free == 0 { Severity::Critical } else { Severity::Warning };
+    Some(finding(FindingCode::InodesExhausted, severity, names.inodes(inodes_free, inodes)))
+}
+
+/// Elsewhere than on ext2/3/4 what is free but not available is nobody's.
+fn reserve(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let Capacity { size_bytes, available_bytes, reserved_bytes, .. } = *evidence.capacity;
+    let severity = shortage(available_bytes, size_bytes)?;
+    let only_that = evidence.fstype.starts_with("ext")
+        && severity == Severity::Critical
+        && reserved_bytes > available_bytes;
+    let percent = reserved_bytes.0.saturating_mul(100).checked_div(size_bytes.0).unwrap_or(0);
+    let message = || names.reserve(evidence.capacity, percent > 2);
+    only_that.then(|| finding(FindingCode::OnlyReserveLeft, severity, message()))
+}
+
+fn memory_limit(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let Capacity { size_bytes, available_bytes, .. } = *evidence.capacity;
+    evidence.limits.memory?;
+    let severity = shortage(available_bytes, size_bytes)?;
+    Some(finding(FindingCode::MemoryLimitReached, severity, names.memory_limit(available_bytes, size_bytes)))
+}
+
+fn memory(evidence: &Evidence<'_>) -> Option<Finding> {
+    let (memory, used) = (evidence.limits.memory?, evidence.capacity.used_bytes);
+    (used.0 > memory.0 / MEMORY_PART)
+        .then(|| finding(FindingCode::MemoryTaken, Severity::Warning, messages::memory(used, memory)))
+}
+
+/// Of what is free only what the image has no blocks for yet is needed from its host.
+fn image(evidence: &Evidence<'_>) -> Option<Finding> {
+    let image: &Image = evidence.limits.image.as_ref()?;
+    let needed = evidence.capacity.free_bytes.min(image.holes);
+    if image.available >= needed {
+        return None;
+    }
+    let severity = shortage(image.available, needed).unwrap_or(Severity::Warning);
+    Some(finding(FindingCode::ImageWithoutSpace, severity, messages::image(image, needed)))
+}
+
+/// `ext4_append` (fs/ext4/namei.c) refuses another block to a directory of that size.
+fn directory(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let (limit, (path, size)) = (evidence.limits.directory?, evidence.longest_directory?);
+    let message = || names.directory(path, *size, limit);
+    (*size >= limit).then(|| finding(FindingCode::DirectoryAtLimit, Severity::Critical, message()))
+}
+
+fn directory_index(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let (limit, (path, size)) = (evidence.limits.directory_index?, evidence.longest_directory?);
+    let percent = size.0.saturating_mul(100).checked_div(limit.0)?;
+    let message = || names.directory_index(path, *size, percent.min(100));
+    (percent >= INDEX_PERCENT).then(|| finding(FindingCode::DirectoryIndexFull, Severity::Warning, message()))
+}
+
+/// The worst one, and how many more there are.
+fn quotas(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let quotas = &evidence.limits.quotas;
+    let worst: &Quota = quotas.iter().max_by_key(|quota| (quota.refuses, quota.used))?;
+    let severity = if worst.refuses { Severity::Critical } else { Severity::Warning };
+    Some(finding(FindingCode::QuotaReached, severity, names.quota(worst, quotas.len() - 1)))
+}
+
+fn never_grown(evidence: &Evidence<'_>, names: &Names) -> Vec<Finding> {
+    let devices = evidence.limits.devices.iter();
+    let smaller = devices.filter(|device| {
+        let rest = device.size.saturating_sub(device.used);
+        rest > ROUNDED && !is_scarce(rest.0, device.size.0)
+    });
+    smaller
+        .map(|device| finding(FindingCode::NeverGrown, Severity::Warning, names.never_grown(device)))
+        .collect()
 }

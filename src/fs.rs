@@ -1,6 +1,6 @@
 //! What a filesystem itself records: the view from below. Its own list of the inodes without a name
 //! is complete whoever holds them, and needs no holder to look at them; on ext2, ext3 and ext4 all that
-//! the walk finds is known from below, too, and what the filesystem keeps for itself.
+//! the walk finds is known from below, too, and what the filesystem keeps for itself. Also how it is made.
 //!
 //! Nothing is changed by looking. Every call here may wait for a disk that does not answer, or for
 //! a large file that is just being freed: the caller sets the deadline.
@@ -26,6 +26,7 @@ use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
 use crate::mounts::Mount;
+use crate::sys::Dev;
 use crate::sys::handle::Handle;
 use crate::sys::scout;
 use crate::sys::stat::{Stat, is_stand_in, statx_fd};
@@ -182,6 +183,36 @@ pub fn deleted_subvolumes(mount: &Mount, root: BorrowedFd<'_>) -> Result<usize, 
     match mount.fstype.as_str() {
         "btrfs" => btrfs::deleted_subvolumes(reopen(root)?.as_fd()),
         _ => Ok(0),
+    }
+}
+
+/// How a filesystem is made, by its own records.
+#[derive(Clone, Debug, Default)]
+pub struct Geometry {
+    /// The devices that it is on.
+    pub parts: Vec<Part>,
+    /// How large a directory can become before its index is full, if it has one that can be.
+    pub largest_directory: Option<Bytes>,
+}
+
+/// A device, as the filesystem on it sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Which.
+    pub dev: Dev,
+    /// Its number within the filesystem.
+    pub number: u64,
+    /// How much of it the filesystem takes up.
+    pub size: Bytes,
+}
+
+/// How the filesystem of `mount` is made. An error as for `unlinked`; XFS and btrfs tell everybody.
+pub fn geometry(mount: &Mount, root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
+    match mount.fstype.as_str() {
+        _ if is_ext(mount) => ext4::geometry(mount),
+        "xfs" => xfs::geometry(mount, reopen(root)?.as_fd()),
+        "btrfs" => btrfs::geometry(reopen(root)?.as_fd()),
+        _ => Err(Errno::EOPNOTSUPP),
     }
 }
 

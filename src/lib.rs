@@ -30,6 +30,7 @@ pub mod findings;
 mod fs;
 mod holders;
 pub mod ledger;
+mod limits;
 mod monitor;
 mod mounts;
 mod probe;

@@ -415,10 +415,30 @@ pub struct Finding {
 pub enum FindingCode {
     /// Hardly an inode is free.
     InodesExhausted,
+    /// What is free is reserved: for root, or for whom the filesystem says.
+    OnlyReserveLeft,
+    /// The kernel lets nothing be written since it met an error.
+    ReadOnlyAfterErrors,
+    /// The filesystem has noted errors in itself.
+    ErrorsNoted,
+    /// A directory is as large as the mount's options allow.
+    DirectoryAtLimit,
+    /// The index of a directory may have no room for another name.
+    DirectoryIndexFull,
+    /// A quota is used up, or is about to be.
+    QuotaReached,
+    /// The device is larger than the filesystem on it.
+    NeverGrown,
+    /// The sparse file behind it may not find the space that it still needs.
+    ImageWithoutSpace,
+    /// A filesystem in memory has reached the size it may have.
+    MemoryLimitReached,
+    /// A filesystem in memory takes up a large part of the memory.
+    MemoryTaken,
 }
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// It will fail soon.

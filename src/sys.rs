@@ -1,19 +1,22 @@
 //! The system calls that nix does not wrap, one thin module each. Every `unsafe`
 //! block of the project stands below this module.
 
+pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
-mod loop_device;
+pub mod loop_device;
 mod message;
 pub mod mount;
 pub mod mount_namespace;
 pub mod peek;
 pub mod pidfd;
+pub mod quota;
 pub mod scout;
 pub mod stat;
 pub mod tree_search;
+pub mod xfs_geometry;
 
 /// A device number as the kernel prints it in mountinfo: `major:minor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -272,6 +272,7 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
         outside: root.whole.map(|whole| whole.map(|_| outside)),
         directories: tree.largest(options.directories, options.depth),
         watched: tree.below(options.watched),
+        longest_directory: tree.longest(),
         skips,
         moved: Bytes::ZERO,
     }

@@ -64,7 +64,12 @@ pub(crate) struct Records {
     files: Largest,
     /// What was read of directories that another thread opened.
     additions: Vec<(Id, Tally)>,
+    longest: Option<Length>,
 }
+
+/// The size of a list of names, the inode of the directory that has it, and its number: of several as long
+/// as each other the one of the lowest inode counts, so that every run says the same.
+type Length = (u64, Reverse<u64>, Id);
 
 impl Records {
     /// None yet; of each side that is listed the `top` largest files will be kept.
@@ -77,6 +82,11 @@ impl Records {
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
         self.nodes.push(Node { id, parent, inode, name: (self.names.len(), length), side, own });
         self.names.extend_from_slice(&name[..usize::from(length)]);
+    }
+
+    /// How long the list of names of a visible directory is.
+    pub(crate) fn length(&mut self, id: Id, inode: u64, size: u64) {
+        self.longest = self.longest.max(Some((size, Reverse(inode), id)));
     }
 
     /// More of what a directory holds directly.
@@ -121,6 +131,7 @@ pub(crate) struct Tree {
     /// How far each is below the root of its side.
     depths: Vec<u32>,
     files: Largest,
+    longest: Option<Length>,
 }
 
 impl Tree {
@@ -140,6 +151,7 @@ impl Tree {
             sums: Vec::new(),
             depths: Vec::new(),
             files: Largest::default(),
+            longest: None,
         };
         let (mut links, mut listed, mut additions) = (Vec::new(), Vec::new(), Vec::new());
         for mut record in records {
@@ -149,6 +161,7 @@ impl Tree {
             }
             listed.append(&mut record.listed);
             tree.files.append(record.files);
+            tree.longest = tree.longest.max(record.longest);
             for mut node in record.nodes {
                 node.name.0 += tree.names.len();
                 tree.nodes[node.id as usize] = node;
@@ -269,6 +282,11 @@ impl Tree {
         largest.map(|Reverse((_, _, id))| Directory { path: self.path(id), tally: sums[id] }).collect()
     }
 
+    /// The visible directory whose list of names is the longest, and that list's size.
+    pub(crate) fn longest(&self) -> Option<(PathBuf, Bytes)> {
+        self.longest.map(|(size, _, id)| (self.path(id as usize), Bytes(size)))
+    }
+
     /// What is in and below the directories with these inode numbers, except beneath mount points.
     /// `None` if there are none.
     pub(crate) fn below(&self, inodes: &[u64]) -> Option<Tally> {
@@ -352,6 +370,16 @@ mod tests {
         assert_eq!(tree.below(&[2]), Some(tally(72, 8)));
         assert_eq!(tree.below(&[8]), None, "hidden");
         assert_eq!(tree.below(&[99]), None);
+    }
+
+    #[test]
+    fn of_the_longest_lists_of_names_that_of_the_lowest_inode_is_told() {
+        assert_eq!(Tree::new(records(), 5).longest(), None);
+        let mut records = records();
+        for (by, id, inode, size) in [(0, 1, 11, 4096), (1, 3, 9, 8192), (0, 2, 12, 8192)] {
+            records[by].length(id, inode, size);
+        }
+        assert_eq!(Tree::new(records, 5).longest(), Some(("c".into(), Bytes(8192))));
     }
 
     #[test]

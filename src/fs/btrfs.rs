@@ -5,11 +5,18 @@
 //! trees cannot be searched any more. What would come free with one is not recorded anywhere, as its
 //! extents may be shared.
 
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::{Geometry, Part};
+use crate::bytes::Bytes;
+use crate::sys::btrfs_devices;
 use crate::sys::handle::Handle;
+use crate::sys::stat::device_node;
 use crate::sys::tree_search::{Key, items};
 
 /// Trees, objects and item types: `include/uapi/linux/btrfs_tree.h`.
@@ -85,4 +92,14 @@ fn orphans(root: BorrowedFd<'_>, subvolume: u64, handles: &mut Vec<Handle>) -> R
         handles.push(Handle::new(INODE_AND_SUBVOLUME, &words));
     }
     Ok(())
+}
+
+/// How much of each of its devices the filesystem takes up. A device whose node cannot be found is left out.
+pub(super) fn geometry(root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
+    let devices = btrfs_devices::devices(root)?;
+    let part = |device: btrfs_devices::Device| {
+        let node = PathBuf::from(OsString::from_vec(device.path));
+        Some(Part { dev: device_node(&node)?, number: device.number, size: Bytes(device.size) })
+    };
+    Ok(Geometry { parts: devices.into_iter().filter_map(part).collect(), largest_directory: None })
 }

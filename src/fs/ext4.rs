@@ -42,7 +42,7 @@ use nix::sys::stat::Mode;
 use self::format::CORRUPT;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};
-use super::{Internal, Term, Unable};
+use super::{Geometry, Internal, Part, Term, Unable};
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
@@ -75,6 +75,14 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
     }
     let orphans = orphans::list(&volume, PAUSE)?.into_iter();
     orphans.map(|inode| Ok(handle(inode, volume.generation(inode)?))).collect::<Result<_, Errno>>().map(Some)
+}
+
+/// How large the filesystem is made, and how large a directory on it can become.
+pub(super) fn geometry(mount: &Mount) -> Result<Geometry, Errno> {
+    let device = open_device(mount)?;
+    let volume = Volume::open(&device)?;
+    let part = Part { dev: mount.dev, number: 1, size: Bytes(volume.size()) };
+    Ok(Geometry { parts: vec![part], largest_directory: volume.largest_directory().map(Bytes) })
 }
 
 /// What lies below the root, and what the filesystem keeps for itself.
@@ -146,8 +154,7 @@ fn is_served_by_ext4(mount: &Mount) -> bool {
 
 /// Where ext4 says more of a mounted filesystem.
 fn attributes(dev: Dev) -> Option<PathBuf> {
-    let link = std::fs::read_link(format!("/sys/dev/block/{dev}")).ok()?;
-    Some(Path::new("/sys/fs/ext4").join(link.file_name()?))
+    Some(Path::new("/sys/fs/ext4").join(device::name(dev)?))
 }
 
 /// Opens the mount's block device for reading. No other device is even opened: that can have effects,

@@ -9,8 +9,11 @@ use std::thread;
 
 use nix::errno::Errno;
 
-use crate::sys::bulkstat;
+use super::{Geometry, Part};
+use crate::bytes::Bytes;
+use crate::mounts::Mount;
 use crate::sys::handle::Handle;
+use crate::sys::{bulkstat, xfs_geometry};
 
 /// `FILEID_INO32_GEN | XFS_FILEID_TYPE_64FLAG` (`fs/xfs/xfs_export.h`): a 64-bit inode number, then
 /// the generation.
@@ -46,4 +49,10 @@ fn groups(root: BorrowedFd<'_>, next: &AtomicU32) -> Result<Vec<Handle>, Errno> 
     };
     while bulkstat::inodes(root, next.fetch_add(1, Ordering::Relaxed), &mut each)? {}
     Ok(handles)
+}
+
+/// How large the filesystem is made.
+pub(super) fn geometry(mount: &Mount, root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
+    let part = Part { dev: mount.dev, number: 1, size: Bytes(xfs_geometry::size(root)?) };
+    Ok(Geometry { parts: vec![part], largest_directory: None })
 }

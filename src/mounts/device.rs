@@ -1,5 +1,6 @@
-//! The block device that a filesystem is on.
+//! The block device that a filesystem is on, and what the kernel calls it.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use crate::sys::Dev;
 pub fn node(mount: &Mount) -> Result<OwnedFd, Errno> {
     let mut result = node_at(Path::new(&mount.source), mount.dev);
     let udev_name = format!("/dev/block/{}", mount.dev).into();
-    for name in [Some(udev_name), kernel_name(mount.dev)].into_iter().flatten() {
+    for name in [Some(udev_name), path(mount.dev)].into_iter().flatten() {
         if result.is_err() {
             result = node_at(&name, mount.dev).or(result);
         }
@@ -23,7 +24,13 @@ pub fn node(mount: &Mount) -> Result<OwnedFd, Errno> {
     result
 }
 
-fn kernel_name(dev: Dev) -> Option<PathBuf> {
+/// The kernel's name of a device: `sda1`, `dm-0`.
+pub fn name(dev: Dev) -> Option<OsString> {
+    std::fs::read_link(format!("/sys/dev/block/{dev}")).ok()?.file_name().map(OsString::from)
+}
+
+/// Where the kernel would have a device's node: `/dev/sda1`.
+pub fn path(dev: Dev) -> Option<PathBuf> {
     let text = std::fs::read_to_string(format!("/sys/dev/block/{dev}/uevent")).ok()?;
     let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
     Some(Path::new("/dev").join(name))

@@ -136,7 +136,11 @@ impl Screen<'_> {
             return;
         }
         for finding in &filesystem.findings {
-            self.sentence(&format!("{}: {}", self.path(&filesystem.mountpoint), finding.message));
+            let mountpoint = self.path(&filesystem.mountpoint);
+            let unicode = self.style.unicode;
+            // Names in it are escaped already.
+            let message = if unicode { finding.message.clone() } else { escape::ascii(&finding.message) };
+            self.sentence(&format!("{mountpoint}: {message}"));
         }
         self.header(filesystem);
         self.blank();

@@ -1,6 +1,9 @@
-//! `LOOP_GET_STATUS64`, loop(4): which inode is behind a loop device.
+//! The file behind a loop device: what sysfs says of it, and `LOOP_GET_STATUS64`, loop(4), which gives its inode.
 
+use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -18,6 +21,27 @@ struct Status {
 }
 
 const _: () = assert!(size_of::<Status>() == 232);
+
+/// The path of the file behind a loop device, as whoever set it up sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackingFile {
+    /// It has that name.
+    Named(PathBuf),
+    /// It has lost that name; it may have others.
+    Deleted(PathBuf),
+}
+
+/// What sysfs says of the loop device whose directory there is `device`. `None` where that is no loop
+/// device, or no file is set: drivers/block/loop.c, `loop_attr_backing_file_show`.
+pub fn backing_file(device: &Path) -> Option<BackingFile> {
+    let text = std::fs::read(device.join("loop/backing_file")).ok()?;
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    let path = |name: &[u8]| PathBuf::from(OsString::from_vec(name.to_vec()));
+    Some(match text.strip_suffix(b" (deleted)") {
+        Some(name) => BackingFile::Deleted(path(name)),
+        None => BackingFile::Named(path(text)),
+    })
+}
 
 /// Device and inode number of the file behind an opened loop device, as the kernel packs them; `ENXIO`
 /// where there is none any more. The kernel asks the file's filesystem, which may not answer.

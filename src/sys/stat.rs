@@ -86,6 +86,14 @@ pub fn is_stand_in(path: &Path, inode: u64) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes() == format!("#{inode}").as_bytes())
 }
 
+/// The block device whose node `path` is.
+pub fn device_node(path: &Path) -> Option<Dev> {
+    let stat = nix::sys::stat::stat(path).ok()?;
+    let part = |number: u64| u32::try_from(number).ok();
+    let (major, minor) = (nix::sys::stat::major(stat.st_rdev), nix::sys::stat::minor(stat.st_rdev));
+    (stat.st_mode & libc::S_IFMT == libc::S_IFBLK).then_some(Dev { major: part(major)?, minor: part(minor)? })
+}
+
 /// Whether the last component of the name is followed when it is a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {

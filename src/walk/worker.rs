@@ -230,6 +230,9 @@ impl<'a> Worker<'a> {
 
     /// Reads all entries of an open directory.
     fn read(&mut self, position: Position, id: Id, stat: &Stat, descriptor: OwnedFd) {
+        if position.side == Side::Visible {
+            self.records.length(id, stat.inode, stat.size);
+        }
         let directory = Arc::new(Directory::new(position, id, stat, descriptor, &self.shared.budget));
         let mut own = Tally::default();
         own.count(stat.allocated);

@@ -55,6 +55,13 @@ impl Filesystem {
         empty
     }
 
+    /// A filesystem in an image of the test's own, which keeps its name.
+    pub(crate) fn of_image(image: &Path, options: &str) -> Self {
+        let empty = Self::unmounted();
+        mount_image(image, &empty.mountpoint, options);
+        empty
+    }
+
     fn unmounted() -> Self {
         own_mount_namespace();
         let dir = temp_dir();
@@ -69,11 +76,7 @@ impl Filesystem {
         File::create_new(&image).unwrap().set_len(size).unwrap();
         let args: Vec<_> = args.iter().map(OsStr::new).collect();
         tool(mkfs, &[args.as_slice(), &[image.as_os_str()]].concat());
-        // mount(8) marks the loop device so that it goes with the mount.
-        let options = ["loop", options].join(",");
-        let options = ["-o", options.trim_end_matches(',')].map(OsStr::new);
-        let what = [image.as_os_str(), empty.mountpoint.as_os_str()];
-        tool("mount", &[options, what].concat());
+        mount_image(&image, &empty.mountpoint, options);
         fs::remove_file(&image).unwrap();
         match fs::set_permissions(&empty.mountpoint, PermissionsExt::from_mode(0o755)) {
             Err(error) if error.kind() != std::io::ErrorKind::ReadOnlyFilesystem => panic!("{error}"),
@@ -137,6 +140,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// mount(8) marks the loop device so that it goes with the mount.
+fn mount_image(image: &Path, at: &Path, options: &str) {
+    let options = ["loop", options].join(",");
+    let options = ["-o", options.trim_end_matches(',')].map(OsStr::new);
+    tool("mount", &[options, [image.as_os_str(), at.as_os_str()]].concat());
 }
 
 pub(crate) fn mount_tmpfs(at: &Path, size: u64, flags: MsFlags) {

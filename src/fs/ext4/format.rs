@@ -42,6 +42,7 @@ pub(super) mod superblock {
 /// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat`.
 pub(super) mod feature {
     pub const COMPAT_HAS_JOURNAL: u32 = 0x4;
+    pub const COMPAT_DIR_INDEX: u32 = 0x20;
     pub const COMPAT_SPARSE_SUPER2: u32 = 0x200;
     pub const COMPAT_ORPHAN_FILE: u32 = 0x1000;
     pub const INCOMPAT_FILETYPE: u32 = 0x2;

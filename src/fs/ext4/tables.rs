@@ -34,6 +34,7 @@ pub(super) struct Directory {
     pub(super) inode: u32,
     pub(super) is_encrypted: bool,
     pub(super) allocated: u64,
+    pub(super) size: u64,
 }
 
 /// Blocks of a directory.
@@ -161,8 +162,8 @@ impl Found {
         pause: Duration,
     ) -> Result<(), Errno> {
         let is_encrypted = inode.has(flag::ENCRYPTED);
-        let allocated = inode.allocated(volume);
-        self.directories.push(Directory { inode: number, is_encrypted, allocated });
+        let (allocated, size) = (inode.allocated(volume), inode.size(volume));
+        self.directories.push(Directory { inode: number, is_encrypted, allocated, size });
         if inode.has(flag::INLINE_DATA) {
             self.inline.push(number);
             return Ok(());

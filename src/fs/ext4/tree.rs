@@ -39,6 +39,7 @@ pub(super) fn count(
         outside: Ok(None),
         directories: tree.largest(options.directories, options.depth),
         watched: tree.below(options.watched),
+        longest_directory: tree.longest(),
         skips: Vec::new(),
         moved: (tables.named.bytes - seen).magnitude(),
     };
@@ -119,8 +120,11 @@ impl<'a> Planter<'a> {
         }
         *id = self.next;
         self.next += 1;
-        let inode = self.directories.all.get(place as usize)?.inode;
-        self.records.directory(*id, parent, inode.into(), name, side, *own);
+        let directory = self.directories.all.get(place as usize)?;
+        self.records.directory(*id, parent, directory.inode.into(), name, side, *own);
+        if side == Side::Visible {
+            self.records.length(*id, directory.inode.into(), directory.size);
+        }
         Some(*id)
     }
 

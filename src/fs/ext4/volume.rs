@@ -166,6 +166,34 @@ impl<'a> Volume<'a> {
         self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
     }
 
+    /// How many bytes of its device it takes up.
+    pub(super) fn size(&self) -> u64 {
+        self.blocks.saturating_mul(self.block_size)
+    }
+
+    /// How many bytes of names the index of a directory leads to when it is full: `dx_root_limit`,
+    /// `dx_node_limit` and `ext4_dir_htree_level` in fs/ext4/namei.c and ext4.h. `None` where directories
+    /// have no index.
+    pub(super) fn largest_directory(&self) -> Option<u64> {
+        /// The entries `.` and `..`, and `struct dx_root_info`.
+        const ROOT_HEAD: u64 = 12 + 12 + 8;
+        /// An entry that is none, over the whole block.
+        const NODE_HEAD: u64 = 8;
+        /// `struct dx_tail`, the checksum.
+        const TAIL: u64 = 8;
+        /// `struct dx_entry`.
+        const ENTRY: u64 = 8;
+        if self.features.compat & feature::COMPAT_DIR_INDEX == 0 {
+            return None;
+        }
+        let has_tail = self.features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0;
+        let tail = if has_tail { TAIL } else { 0 };
+        let root = (self.block_size - ROOT_HEAD - tail) / ENTRY;
+        let node = (self.block_size - NODE_HEAD - tail) / ENTRY;
+        let levels = if self.has_large_directories() { 3 } else { 2 };
+        Some(root.saturating_mul(node.saturating_pow(levels - 1)).saturating_mul(self.block_size))
+    }
+
     /// Whether block numbers have more than 32 bits.
     pub(super) fn is_64bit(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_64BIT != 0

@@ -1,12 +1,13 @@
 //! Loop devices on files whose name is gone.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::sys::Dev;
+use crate::sys::loop_device::{BackingFile, backing_file};
 use crate::sys::scout::{self, Backing};
 
 /// A loop device whose file seems to be deleted.
@@ -47,14 +48,12 @@ struct Found {
 impl Found {
     fn new(device: &Path) -> Option<Self> {
         let name = device.file_name().filter(|name| name.as_bytes().starts_with(b"loop"))?;
-        // Only where a file is set: drivers/block/loop.c, `loop_attr_backing_file_show`.
-        let text = fs::read(device.join("loop/backing_file")).ok()?;
-        let file = text.strip_suffix(b"\n").unwrap_or(&text).strip_suffix(b" (deleted)")?;
+        let BackingFile::Deleted(file) = backing_file(device)? else { return None };
         let node = Path::new("/dev").join(name);
         Some(Self {
             c_node: CString::new(node.as_os_str().as_bytes()).ok()?,
             dev: fs::read_to_string(device.join("dev")).ok()?.trim().parse().ok()?,
-            file: OsString::from_vec(file.to_vec()).into(),
+            file,
             node,
         })
     }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Screen;
 use super::layout::list as in_words;
 use super::table::{self, Align, column, expendable};
-use super::{Screen, tables};
 use crate::bytes::grouped;
+use crate::escape::quoted;
 use crate::report::{Filesystem, Skipped};
 use crate::skip::Kind;
 
@@ -36,7 +37,7 @@ pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, al
     };
     let path = screen.path(&filesystem.mountpoint);
     // What had to be escaped cannot be typed as it is shown.
-    let typed = filesystem.mountpoint.to_str().filter(|name| *name == path).map(tables::quoted);
+    let typed = filesystem.mountpoint.to_str().filter(|name| *name == path).map(quoted);
     let command = format!("whyfull {}", typed.as_deref().unwrap_or("--all"));
     let context = Context { processes_read: filesystem.processes_read, as_root, command: &command };
     write(screen, &filesystem.skipped.iter().filter(told).collect::<Vec<_>>(), &context);

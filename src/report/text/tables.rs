@@ -8,6 +8,7 @@ use super::Screen;
 use super::layout::{ago, cut_start, list};
 use super::table::{self, Align, column, expendable};
 use crate::bytes::{Bytes, Gap, Units, grouped};
+use crate::escape::quoted;
 use crate::report::{
     Action, Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason,
 };
@@ -191,16 +192,6 @@ pub(super) fn remedies(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         &[column("", Align::Right), column("", Align::Left), expendable("", Align::Left, 1)],
         &rows,
     );
-}
-
-/// A word as a shell takes it, so that a line can be copied.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// The largest directories, cumulative like du.

@@ -9,9 +9,10 @@ use unicode_width::UnicodeWidthStr;
 use super::*;
 use crate::census::Tally;
 use crate::ledger::{Ledger, Views};
+use crate::limits::Limits;
 use crate::report::{
-    Entry, Hidden, Kernel, Method, Process, Reason, Row, Run, SCHEMA_VERSION, Skipped, Tool,
-    UnattributedReason,
+    Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run, SCHEMA_VERSION,
+    Severity, Skipped, Tool, UnattributedReason,
 };
 
 const GIB: u64 = 1 << 30;
@@ -275,6 +276,23 @@ fn more_files_than_space() {
 }
 
 #[test]
+fn an_overlay_on_a_disk_reserved_for_another_user() {
+    let mut disk = full_disk();
+    disk.overlay = Some(Overlay {
+        mountpoint: "/merged".into(),
+        path: "/var/lib/überlay/upper".into(),
+        upper_bytes: Some(Bytes(3 * GIB)),
+        upper_inodes: Some(1234),
+    });
+    disk.capacity.reserved_uid = Some(65534);
+    let message = "names are escaped: ü \\n".to_owned();
+    let (code, severity) = (FindingCode::QuotaReached, Severity::Warning);
+    disk.findings = vec![Finding { code, severity, message }];
+    let screen = screen(&report(vec![disk]), &Style { unicode: false, ..style() });
+    insta::assert_snapshot!(screen.lines().take(5).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
 fn several_filesystems_one_dead_one_interrupted() {
     let mut dead = filesystem(&Views::default(), Vec::new());
     dead.capacity = Capacity::default();
@@ -284,7 +302,14 @@ fn several_filesystems_one_dead_one_interrupted() {
     let mut inodes =
         filesystem(&Views { used: Bytes(GIB), visible: tally(10, 7), ..Views::default() }, Vec::new());
     (inodes.mountpoint, inodes.capacity.inodes_free) = ("/mail".into(), 0);
-    inodes.findings = crate::findings::find(&inodes.capacity);
+    inodes.findings = crate::findings::find(&crate::findings::Evidence {
+        mountpoint: &inodes.mountpoint,
+        source: &inodes.source,
+        fstype: &inodes.fstype,
+        capacity: &inodes.capacity,
+        limits: &Limits::default(),
+        longest_directory: None,
+    });
     let run = Run { interrupted: true, complete: false, ..run() };
     let report = Report { run, ..report(vec![full_disk(), dead, inodes]) };
     insta::assert_snapshot!(screen(&report, &style()));

@@ -1,0 +1,195 @@
+//! The sentences, with names that stay on their line and commands that a shell takes.
+
+use std::path::Path;
+
+use super::Evidence;
+use crate::bytes::{Bytes, Units, grouped};
+use crate::escape;
+use crate::limits::{Amount, Device, Image, Owner, Quota, Refusal};
+use crate::report::Capacity;
+
+/// What the sentences call the filesystem.
+pub(super) struct Names {
+    fstype: String,
+    mountpoint: String,
+    source: String,
+    is_root: bool,
+}
+
+fn size(bytes: Bytes) -> String {
+    Units::Binary.format(bytes)
+}
+
+/// A path as a shell takes it, unless it cannot be shown as it is.
+fn word(path: &Path) -> String {
+    let shown = escape::path(path);
+    if path.to_str() == Some(shown.as_str()) { escape::quoted(&shown) } else { shown }
+}
+
+/// A number one and a half times as large, in whole MiB: what a limit may be raised to.
+fn raised(bytes: Bytes) -> String {
+    let mib = bytes.0.div_ceil(1 << 20);
+    format!("{}M", mib.saturating_add(mib.div_ceil(2)))
+}
+
+pub(super) fn memory(used: Bytes, all: Bytes) -> String {
+    let percent = used.0.saturating_mul(100).checked_div(all.0).unwrap_or(0);
+    format!(
+        "its files take up {} of memory or swap, {percent} % of the machine's {}, until they are deleted",
+        size(used),
+        size(all)
+    )
+}
+
+pub(super) fn image(image: &Image, needed: Bytes) -> String {
+    format!(
+        "its disk is the sparse file {}, which may still need {}, but only {} are available where that \
+         lies: make room there, or writing here fails",
+        escape::path(&image.path),
+        size(needed),
+        size(image.available)
+    )
+}
+
+impl Names {
+    pub(super) fn of(evidence: &Evidence<'_>) -> Self {
+        Self {
+            fstype: evidence.fstype.to_owned(),
+            mountpoint: word(evidence.mountpoint),
+            source: word(evidence.source),
+            is_root: evidence.mountpoint == Path::new("/"),
+        }
+    }
+
+    /// How to have it checked, which takes that it is not mounted.
+    fn check(&self) -> String {
+        if self.is_root {
+            "have it checked at the next start with fsck.mode=force on the kernel's command line".to_owned()
+        } else {
+            format!("unmount it and run `e2fsck -f {}`", self.source)
+        }
+    }
+
+    pub(super) fn refusal(&self, refusal: Refusal, errors: Option<u64>) -> String {
+        let noted = errors.map(|errors| format!(" ({errors} noted so far)")).unwrap_or_default();
+        match refusal {
+            Refusal::ReadOnly => {
+                format!("the kernel has made it read-only after an error{noted}: {}", self.check())
+            }
+            Refusal::ShutDown => format!(
+                "the kernel has shut it down{noted}, nothing on it can be read or written: {}",
+                self.check()
+            ),
+        }
+    }
+
+    pub(super) fn errors(&self, errors: u64) -> String {
+        let what = if errors == 1 { "an error was".to_owned() } else { format!("{errors} errors were") };
+        format!("{what} found in it since its last repair: {}", self.check())
+    }
+
+    pub(super) fn inodes(&self, free: u64, all: u64) -> String {
+        let advice = if self.fstype == "tmpfs" {
+            let more = all.saturating_mul(2);
+            format!("`mount -o remount,nr_inodes={more} {}` allows more", self.mountpoint)
+        } else {
+            "each file takes one, so delete files, however small".to_owned()
+        };
+        format!("out of inodes, not of space: {free} of {all} inodes are free; {advice}")
+    }
+
+    pub(super) fn reserve(&self, capacity: &Capacity, is_large: bool) -> String {
+        let advice = if is_large {
+            format!("`tune2fs -m 1 {}` reserves 1 % only", self.source)
+        } else {
+            "delete files".to_owned()
+        };
+        let whom = capacity.reserved_for();
+        format!(
+            "only what is reserved for {whom} is left, {} of {}, and others can store nothing: {advice}",
+            size(capacity.reserved_bytes),
+            size(capacity.size_bytes)
+        )
+    }
+
+    pub(super) fn memory_limit(&self, left: Bytes, limit: Bytes) -> String {
+        format!(
+            "{} of the {} that it may hold are left: `mount -o remount,size={} {}` raises the limit, and \
+             what it holds takes up memory",
+            size(left),
+            size(limit),
+            raised(limit),
+            self.mountpoint
+        )
+    }
+
+    pub(super) fn directory(&self, path: &Path, length: Bytes, limit: Bytes) -> String {
+        format!(
+            "the directory {} may not grow, its names take up {} and max_dir_size_kb allows {}: `mount -o \
+             remount,max_dir_size_kb=0 {}` lifts that",
+            escape::path(path),
+            size(length),
+            size(limit),
+            self.mountpoint
+        )
+    }
+
+    pub(super) fn directory_index(&self, path: &Path, length: Bytes, percent: u64) -> String {
+        format!(
+            "the directory {} may refuse new names, as they take up {} and its index is {percent} % full: \
+             spread its files over several directories, or `tune2fs -O large_dir {}` and mount it anew",
+            escape::path(path),
+            size(length),
+            self.source
+        )
+    }
+
+    pub(super) fn quota(&self, quota: &Quota, more: usize) -> String {
+        let (owner, command) = self.owner(&quota.owner);
+        let (used, limit) = match quota.amount {
+            Amount::Bytes => (size(Bytes(quota.used)), size(Bytes(quota.limit))),
+            Amount::Inodes => (grouped(quota.used), format!("{} files", grouped(quota.limit))),
+        };
+        let state = if quota.refuses { "is used up" } else { "is nearly used up" };
+        let state = if quota.used > quota.limit && !quota.refuses {
+            "is exceeded, which is allowed for a time only"
+        } else {
+            state
+        };
+        let more = match more {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("the quota of {owner} {state}, {used} of {limit}{more}: `{command}` changes it")
+    }
+
+    fn owner(&self, owner: &Owner) -> (String, String) {
+        let edit = |kind: &str, name: &str, option: &str| {
+            let name = escape::bytes(name.as_bytes());
+            (format!("{kind} {name}"), format!("edquota {option} {}", escape::quoted(&name)))
+        };
+        match owner {
+            Owner::User(name) => edit("user", name, "-u"),
+            Owner::Group(name) => edit("group", name, "-g"),
+            Owner::Project(id) => edit("project", &id.to_string(), "-P"),
+            Owner::Qgroup(id) => {
+                let command = format!("btrfs qgroup limit SIZE {id} {}", self.mountpoint);
+                (format!("qgroup {id}"), command)
+            }
+        }
+    }
+
+    pub(super) fn never_grown(&self, device: &Device) -> String {
+        let command = match self.fstype.as_str() {
+            "xfs" => format!("xfs_growfs {}", self.mountpoint),
+            "btrfs" => format!("btrfs filesystem resize {}:max {}", device.number, self.mountpoint),
+            _ => format!("resize2fs {}", word(&device.node)),
+        };
+        format!(
+            "it takes up only {} of {}, which has {}: `{command}` gives it the rest",
+            size(device.used),
+            escape::path(&device.node),
+            size(device.size)
+        )
+    }
+}

@@ -1,0 +1,125 @@
+//! What may keep a filesystem from storing anything though it has bytes left: errors it has noted,
+//! quotas, the device or the image it lies on, the memory it may take. Needs no right for most of it;
+//! what cannot be read is left out, and never guessed.
+
+mod device;
+mod quota;
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bytes::Bytes;
+use crate::fs::Geometry;
+use crate::mounts::{self, Mount};
+
+pub use quota::{Amount, Owner, Quota};
+
+/// What is known of a filesystem's limits.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Whether the kernel refuses to write, on its own account.
+    pub refuses: Option<Refusal>,
+    /// How many errors the filesystem has noted since it was last repaired; only ext4 says.
+    pub errors: Option<u64>,
+    /// The largest that a directory may be by the mount's options.
+    pub directory: Option<Bytes>,
+    /// How large a directory can become before its index is full.
+    pub directory_index: Option<Bytes>,
+    /// The devices that the filesystem is on.
+    pub devices: Vec<Device>,
+    /// The sparse file that stands in for its disk.
+    pub image: Option<Image>,
+    /// Quotas that are used up or nearly so.
+    pub quotas: Vec<Quota>,
+    /// The memory of the machine, for a filesystem that takes it up.
+    pub memory: Option<Bytes>,
+}
+
+/// Why the kernel refuses to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has made the filesystem read-only after an error.
+    ReadOnly,
+    /// It has shut the filesystem down: every access fails.
+    ShutDown,
+}
+
+/// A device that is, or could be, used by the filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its number within the filesystem.
+    pub number: u64,
+    /// Its node.
+    pub node: PathBuf,
+    /// How large it is.
+    pub size: Bytes,
+    /// How much of it the filesystem takes up.
+    pub used: Bytes,
+}
+
+/// The file behind a loop device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it lacks of its full length: its holes.
+    pub holes: Bytes,
+    /// What the filesystem that it lies on still offers.
+    pub available: Bytes,
+}
+
+/// Reads the limits of the filesystem of `mount`, whose root is `root` (`O_PATH` is enough), and whose own
+/// records are `geometry`. May wait for a user database, and up to `timeout` for the filesystem an image
+/// lies on.
+pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, timeout: Duration) -> Limits {
+    let errors = errors(mount);
+    Limits {
+        refuses: refusal(mount, errors),
+        errors,
+        directory: directory(mount),
+        directory_index: geometry.and_then(|geometry| geometry.largest_directory),
+        devices: geometry.map(|geometry| device::all(&geometry.parts)).unwrap_or_default(),
+        image: device::image(mount.dev, timeout),
+        quotas: quota::short(mount, root, geometry),
+        memory: mount.is_in_memory().then(memory).flatten(),
+    }
+}
+
+/// `errors_count` of Documentation/ABI/testing/sysfs-fs-ext4.
+fn errors(mount: &Mount) -> Option<u64> {
+    if !mount.fstype.starts_with("ext") {
+        return None;
+    }
+    let path = PathBuf::from("/sys/fs/ext4").join(mounts::device::name(mount.dev)?).join("errors_count");
+    device::number(&path)
+}
+
+/// Since Linux 6.14 ext4 says so itself (fs/ext4/super.c, `_ext4_show_options`). Before 6.12 it turned
+/// read-only like one that was mounted so, and only the errors tell the difference. Between, and on stable
+/// kernels with the same change, nothing does: then the errors alone are told.
+fn refusal(mount: &Mount, errors: Option<u64>) -> Option<Refusal> {
+    let noted = errors.is_some_and(|errors| errors > 0);
+    if mount.has_option("shutdown") {
+        Some(Refusal::ShutDown)
+    } else if mount.has_option("emergency_ro") || noted && mount.has_option("ro") {
+        Some(Refusal::ReadOnly)
+    } else {
+        None
+    }
+}
+
+/// `max_dir_size_kb`, ext4(5).
+fn directory(mount: &Mount) -> Option<Bytes> {
+    let value = mount.option("max_dir_size_kb")?;
+    let kib: u64 = std::str::from_utf8(&value).ok()?.parse().ok()?;
+    (kib > 0).then(|| Bytes(kib.saturating_mul(1024)))
+}
+
+/// `MemTotal`, `proc_meminfo(5)`.
+fn memory() -> Option<Bytes> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Bytes(kib.saturating_mul(1024)))
+}
