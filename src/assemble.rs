@@ -156,23 +156,11 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
     let mut capacity =
         seen.samples.as_ref().map(|samples| capacity(&samples.capacity, mount)).unwrap_or_default();
-    let held_by = |holds: fn(&Held) -> bool| {
-        let matching = seen.scan.held.iter().filter(|held| holds(held));
-        total(matching.map(|held| (Bytes(held.stat.allocated), 1)))
-    };
-    let moved = seen.unlinked_meanwhile + walk.map_or(Bytes::ZERO, |census| census.moved);
-    let internal = internal(seen);
     let mut views = Views {
         used: capacity.used_bytes,
-        moved: seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing) + moved,
-        visible: walk.map_or_else(Tally::default, |walk| walk.visible),
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
-        outside: outside.map(|outside| outside.tally),
-        unlinked: held_by(|held| !held.holds.is_empty()),
-        kernel: held_by(|held| held.holds.is_empty() && !held.kernel.is_empty()),
-        unattributed: seen.scan.listed.then(|| held_by(|held| !held.is_attributed())),
         skipped: interrupted || skips.iter().any(|skip| !(seen.scan.listed && skip.kind.is_about_holders())),
-        ..internal
+        ..views(seen)
     };
     if mount.is_in_memory() && capacity.size_bytes == Bytes::ZERO {
         // tmpfs without a limit counts nothing (mm/shmem.c, `shmem_statfs`), and keeps nothing but files.
@@ -202,6 +190,25 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         findings: findings(seen, &capacity),
         processes_read: seen.scan.processes,
         skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
+    }
+}
+
+/// What was measured, except what takes other parts of the report.
+fn views(seen: &Seen) -> Views {
+    let census = seen.counted.census.as_ref().ok();
+    let held_by = |holds: fn(&Held) -> bool| {
+        let matching = seen.scan.held.iter().filter(|held| holds(held));
+        total(matching.map(|held| (Bytes(held.stat.allocated), 1)))
+    };
+    let swing = seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing);
+    Views {
+        moved: swing + seen.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved),
+        visible: census.map_or_else(Tally::default, |census| census.visible),
+        outside: census.and_then(|census| Some(census.outside.as_ref().ok()?.as_ref()?.tally)),
+        unlinked: held_by(|held| !held.holds.is_empty()),
+        kernel: held_by(|held| held.holds.is_empty() && !held.kernel.is_empty()),
+        unattributed: seen.scan.listed.then(|| held_by(|held| !held.is_attributed())),
+        ..internal(seen)
     }
 }
 
