@@ -21,10 +21,11 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
+use support::overlay::Overlay;
 use support::report::{list, number, only, row};
 use support::tree;
 use support::whyfull::{Whyfull, whyfull};
-use support::{MIB, tool};
+use support::{MIB, du, tool};
 
 /// What mkfs is told, and what mount.
 type Layout = (&'static [&'static str], &'static str);
@@ -464,10 +465,65 @@ fn where_the_tables_cannot_be_read() {
     assert!(text.text().contains("Counted by walking"), "{text:?}");
     let report = counting(ext4.path(), "walk").run().json();
     assert_eq!(only(&report)["method_note"], Value::Null);
-    // A part of it is not the whole.
+}
+
+/// The names that are listed beneath mount points and outside of a mounted part take a walk; the tables
+/// still tell what the filesystem keeps for itself.
+#[test]
+fn where_names_are_to_be_listed() {
+    require_root!();
+    let ext4 = Filesystem::ext4(16 * MIB);
+    let covered = ext4.path().join("covered");
+    fs::create_dir(&covered).unwrap();
+    fs::write(covered.join("file"), vec![1; 100_000]).unwrap();
+    tree::set_attribute(&covered.join("file"), 3000);
+    fs::write(ext4.path().join("seen"), vec![1; 50_000]).unwrap();
+    mount_tmpfs(&covered, MIB, nix::mount::MsFlags::empty());
+    takes_a_walk(ext4.path(), &["--hidden"], "hidden_by_mount");
+    assert_eq!(only(&run(ext4.path(), "auto"))["method"], "inode_table");
+
     let at = ext4.beside("part");
     bind(&ext4.path().join("lost+found"), &at);
+    nix::mount::umount(&covered).unwrap();
     nix::mount::umount(ext4.path()).unwrap();
-    assert_eq!(only(&counting(&at, "auto").run().json())["method"], "walk");
-    assert_eq!(counting(&at, "table").run().code(), Some(2));
+    takes_a_walk(&at, &[], "outside_mount");
+}
+
+fn takes_a_walk(path: &Path, args: &[&str], cause: &str) {
+    let refused = counting(path, "table").args(args).run();
+    assert_eq!(refused.code(), Some(2), "{refused:?}");
+    let reason = refused.errors();
+    let report = counting(path, "auto").args(args).in_pid_namespace().run().json();
+    let fs_report = only(&report);
+    assert_eq!(fs_report["method"], "walk");
+    assert!(reason.contains(fs_report["method_note"].as_str().unwrap()), "{reason}: {fs_report:#}");
+    assert!(row(fs_report, cause) >= 100_000, "{fs_report:#}");
+    assert!(row(fs_report, "metadata") > 0, "{fs_report:#}");
+    assert_eq!(row(fs_report, "unexplained"), 0, "{fs_report:#}");
+}
+
+/// The part that is an overlay's, and the directory whose list of names is the longest.
+#[test]
+fn directories_of_which_more_is_told() {
+    require_root!();
+    let ext4 = Filesystem::ext4_with(16 * MIB, &["-b", "1024"], "max_dir_size_kb=16");
+    let lower = ext4.path().join("lower");
+    fs::create_dir(&lower).unwrap();
+    let overlay = Overlay::new(&lower, &ext4, "an");
+    let merged = &overlay.at;
+    fs::create_dir(merged.join("full")).unwrap();
+    let long = "x".repeat(200);
+    (0..1000)
+        .find_map(|number| fs::write(merged.join(format!("full/{number}{long}")), "text").err())
+        .unwrap();
+    tree::nasty(&merged.join("nasty"), 3);
+    tool("sync", &["-f".as_ref(), ext4.path().as_os_str()]);
+    let (tables, walk) = (run(merged, "table"), run(merged, "walk"));
+    let (tables, walk) = (only(&tables), only(&walk));
+    for field in ["overlay", "findings"] {
+        assert_eq!(tables[field], walk[field]);
+    }
+    let bytes: u64 = ["an-upper", "an-work"].map(|name| du(&ext4.path().join(name))).iter().sum();
+    assert_eq!(tables["overlay"]["upper_bytes"], bytes, "{tables:#}");
+    assert_eq!(tables["findings"][0]["code"], "directory_at_limit", "{tables:#}");
 }
