@@ -178,13 +178,13 @@ fn latest(before: Vec<Scan>, after: Option<Vec<Scan>>) -> Vec<(Scan, Bytes)> {
     }
 }
 
-/// Has written out what the inode tables do not have yet, as long as that takes no time to speak of.
+/// Has written out what the inode tables do not have yet. Where that does not end soon, the report
+/// says how much it is.
 fn settle(target: &Target, request: &Request) {
-    const LONGEST: Duration = Duration::from_secs(1);
     if request.method != Method::Walk
         && let Ok(root) = &target.root
     {
-        fs::settle(&target.mount, root.as_fd(), LONGEST.min(request.timeout));
+        fs::settle(&target.mount, root.as_fd(), request.timeout / 2);
     }
 }
 

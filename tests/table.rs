@@ -58,7 +58,7 @@ fn run(path: &Path, method: &str) -> Value {
 }
 
 fn counting(path: &Path, method: &str) -> Whyfull {
-    whyfull().arg(path).args(&["--json", "--dirs", "1000", "--method", method])
+    whyfull().arg(path).args(&["--json", "--dirs", "1000", "--timeout", "1m", "--method", method])
 }
 
 /// Everything that has to be counted in a way of its own.

@@ -94,8 +94,19 @@ pub(super) fn census(
 ) -> Result<(Census, Internal), Unable> {
     let device = open_served(mount)?;
     let volume = Volume::open(&device)?;
-    let (census, tables) = tree::count(&volume, mount_points, options, how(options, monitor))?;
-    Ok((census, internal_of(mount, &volume, tables)?))
+    let look = || {
+        let before = delayed(mount.dev, volume.block_size);
+        let (mut census, tables) = tree::count(&volume, mount_points, options, how(options, monitor))?;
+        let after = delayed(mount.dev, volume.block_size);
+        census.moved += (before - after).magnitude();
+        Ok::<_, Errno>((census, tables, before, after))
+    };
+    let (mut census, mut tables, before, mut delayed) = look()?;
+    if before > Bytes::ZERO && delayed == Bytes::ZERO {
+        // It has been written out meanwhile, and may have been missed. Now it is quiet.
+        (census, tables, _, delayed) = look()?;
+    }
+    Ok((census, internal_of(mount, &volume, tables, delayed)?))
 }
 
 /// What the filesystem keeps for itself, alone.
@@ -103,7 +114,7 @@ pub(super) fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -
     let device = open_served(mount)?;
     let volume = Volume::open(&device)?;
     let (tables, _) = tables::read(&volume, how(options, monitor))?;
-    Ok(internal_of(mount, &volume, tables)?)
+    Ok(internal_of(mount, &volume, tables, Bytes::ZERO)?)
 }
 
 fn open_served(mount: &Mount) -> Result<File, Unable> {
@@ -114,11 +125,18 @@ fn open_served(mount: &Mount) -> Result<File, Unable> {
 }
 
 fn how<'a>(options: Options<'_>, monitor: &'a Monitor) -> How<'a> {
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    /// What a disk has to be asked for at once to be busy, where there are fewer processors.
+    const FEWEST: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(3);
+    let cores = || std::thread::available_parallelism().map_or(FEWEST, |cores| cores.max(FEWEST));
     How { threads: options.threads.unwrap_or_else(cores), pause: SHORT_PAUSE, monitor }
 }
 
-fn internal_of(mount: &Mount, volume: &Volume<'_>, tables: Tables) -> Result<Internal, Errno> {
+fn internal_of(
+    mount: &Mount,
+    volume: &Volume<'_>,
+    tables: Tables,
+    delayed: Bytes,
+) -> Result<Internal, Errno> {
     let Tables { mut own, nameless, .. } = tables;
     let mut metadata = own.metadata(volume);
     if mount.has_option("minixdf") {
@@ -128,21 +146,22 @@ fn internal_of(mount: &Mount, volume: &Volume<'_>, tables: Tables) -> Result<Int
     Ok(Internal {
         metadata,
         shared: own.shared(volume),
-        delayed: delayed(mount.dev, volume.block_size).unwrap_or_default(),
+        delayed,
         nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
     })
 }
 
 /// What has been promised to data that is still in memory only, and is in no inode on the device:
-/// Documentation/ABI/testing/sysfs-fs-ext4.
-fn delayed(dev: Dev, block_size: u64) -> Option<Bytes> {
-    let blocks = std::fs::read_to_string(attributes(dev)?.join("delayed_allocation_blocks")).ok()?;
-    Some(Bytes(blocks.trim().parse::<u64>().ok()?.saturating_mul(block_size)))
+/// Documentation/ABI/testing/sysfs-fs-ext4. Nothing where that cannot be read.
+fn delayed(dev: Dev, block_size: u64) -> Bytes {
+    let path = attributes(dev).map(|path| path.join("delayed_allocation_blocks"));
+    let blocks = path.and_then(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    Bytes(blocks.unwrap_or(0).saturating_mul(block_size))
 }
 
 /// Whether what is read from below would miss data that is still in memory only.
 pub(super) fn lags(mount: &Mount) -> bool {
-    delayed(mount.dev, 1).is_some_and(|blocks| blocks > Bytes::ZERO) && open_served(mount).is_ok()
+    delayed(mount.dev, 1) > Bytes::ZERO && open_served(mount).is_ok()
 }
 
 /// Whether ext4 serves a filesystem that may be mounted as ext2, as it does in most kernels

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::format::CORRUPT;
 use super::groups::Group;
 use super::inode::Inode;
-use super::volume::{LARGEST_READ, Volume};
+use super::volume::{LARGEST_READ, Volume, room};
 
 /// Calls `each` with the number and the inode of all in a group that are in use: those marked in its
 /// bitmap. What has been freed stands in the table as it was last, and is not told from what is held by
@@ -28,9 +28,9 @@ pub(super) fn in_use(
     while next < group.used {
         let count = per_piece.min(group.used - next);
         if (next..next + count).any(is_used) {
-            buffer.resize(count as usize * size, 0);
-            volume.read(group.table, u64::from(next) * u64::from(volume.inode_size), buffer)?;
-            for (index, raw) in (next..).zip(buffer.chunks_exact(size)) {
+            let table = room(buffer, count as usize * size);
+            volume.read(group.table, u64::from(next) * u64::from(volume.inode_size), table)?;
+            for (index, raw) in (next..).zip(table.chunks_exact(size)) {
                 if is_used(index)
                     && let Some(inode) = Inode::new(raw)
                 {

@@ -10,7 +10,7 @@ use super::map::{self, Budget};
 use super::parallel::spread;
 use super::settle::settled;
 use super::tables::{Blocks, Directories, How};
-use super::volume::{LARGEST_READ, Volume};
+use super::volume::{LARGEST_READ, Volume, room};
 use crate::census::Tally;
 
 /// Reading so many blocks in vain is cheaper than another call.
@@ -128,11 +128,11 @@ impl Reader<'_> {
             };
             let together = 1 + share.iter().skip(1).take_while(joins).count();
             let length = (end - start) * self.volume.block_size;
-            buffer.resize(usize::try_from(length).map_err(|_| CORRUPT)?, 0);
-            self.volume.read(start, 0, buffer)?;
+            let read = room(buffer, usize::try_from(length).map_err(|_| CORRUPT)?);
+            self.volume.read(start, 0, read)?;
             let (now, later) = share.split_at_checked(together).ok_or(CORRUPT)?;
             for blocks in now {
-                self.piece(blocks, start, buffer, names)?;
+                self.piece(blocks, start, read, names)?;
             }
             share = later;
         }

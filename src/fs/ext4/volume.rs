@@ -7,7 +7,15 @@ use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
 /// and not more than stays in the processor's cache.
-pub(super) const LARGEST_READ: usize = 1 << 20;
+pub(super) const LARGEST_READ: usize = 1 << 18;
+
+/// So many bytes of a buffer that is used again and again: what is there need not be cleared each time.
+pub(super) fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    buffer.get_mut(..length).unwrap_or_default()
+}
 
 /// A block device, or an image of one.
 pub(super) trait ReadAt: Sync {
