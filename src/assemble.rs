@@ -86,7 +86,7 @@ pub(crate) fn deleted(
 fn run(times: &Times, all_seen: bool) -> Run {
     Run {
         schema_version: SCHEMA_VERSION,
-        tool: Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") },
+        tool: Tool::this(),
         host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         started: times.started,
         finished: times.started.checked_add(times.elapsed).unwrap_or(times.started),
@@ -136,6 +136,18 @@ fn grown(held: &Held, earlier: &Scan) -> Option<Gap> {
     let same = |other: &&Held| (other.stat.dev, other.stat.inode) == (held.stat.dev, held.stat.inode);
     let before = earlier.held.iter().find(same)?;
     Some(Bytes(held.stat.allocated) - Bytes(before.stat.allocated))
+}
+
+/// One inode, with its holders described.
+pub(crate) fn described(held: &Held, timeout: Duration) -> Holder {
+    let pids: Vec<i32> = held.holds.iter().map(|hold| hold.pid).collect();
+    holder(held, &describe(&pids, Path::new(PROC), timeout))
+}
+
+/// Everything that could not be looked at, with what would unlock it.
+pub(crate) fn skipped_all(skips: Vec<Skip>) -> Vec<Skipped> {
+    let rights = Effective::current();
+    skips.into_iter().map(|skip| skipped(skip, rights)).collect()
 }
 
 /// Who the processes are that hold something.

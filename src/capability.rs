@@ -5,6 +5,8 @@
 /// (include/uapi/linux/capability.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
+    /// Write to any file.
+    DacOverride = 1,
     /// Read any directory.
     DacReadSearch = 2,
     /// Look into other users' processes.
@@ -19,6 +21,7 @@ impl Capability {
     /// The name as in capabilities(7).
     pub fn name(self) -> &'static str {
         match self {
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
             Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",

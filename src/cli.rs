@@ -1,6 +1,7 @@
 //! The command line: from arguments to a request, from a report to a terminal or a
 //! file, and to an exit status. The only room that knows clap and terminals.
 
+mod actions;
 mod args;
 mod exit;
 mod output;
@@ -29,11 +30,23 @@ use root::Root;
 
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let command = match Args::try_parse_from(arguments) {
-        Ok(args) => args.chosen(),
-        Err(error) => return refuse(&error),
-    };
-    let common = command.common();
+    match Args::try_parse_from(arguments) {
+        Ok(args) => match args.chosen() {
+            Command::Explain(args) => {
+                report(&args.common, |output, monitor| run_explain(&args, output, monitor))
+            }
+            Command::Deleted(args) => {
+                report(&args.common, |output, monitor| run_deleted(&args, output, monitor))
+            }
+            Command::Recover(args) => actions::recover(&args),
+            Command::Release(args) => actions::release(&args),
+        },
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Runs one of the commands that only look, and prints what it renders.
+fn report(common: &Common, render: impl FnOnce(&Output, &Monitor) -> Rendered) -> Exit {
     // A file that cannot be written is found out before the work is done.
     let output = match Output::open(common.output.as_deref()) {
         Ok(output) => output,
@@ -47,10 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(root) => root,
         Err(message) => return fail(&message),
     };
-    let rendered = match &command {
-        Command::Explain(explain) => run_explain(explain, &output, &monitor),
-        Command::Deleted(deleted) => run_deleted(deleted, &output, &monitor),
-    };
+    let rendered = render(&output, &monitor);
     // The report goes to a file outside of it.
     drop(root);
     let (bytes, exit) = match rendered {

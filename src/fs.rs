@@ -159,6 +159,31 @@ fn is_ext(mount: &Mount) -> bool {
 /// An error where there is no right to it, or where the device cannot be opened or is not what it
 /// claims to be (`EUCLEAN`).
 pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
+    let Some((handles, root)) = handles(mount, root)? else { return Ok(Listing::NotKept) };
+    let looked = handles.iter().map(|handle| look(handle, mount, root.as_fd()));
+    let found = looked.filter_map(|looked| looked.map(|found| Some(found?.1)).transpose());
+    Ok(Listing::Complete(found.collect::<Result<_, Errno>>()?))
+}
+
+/// Those of them that have this number, opened with `O_PATH`: no right on the file, and it stays that
+/// very inode. More than one only on btrfs, in different subvolumes; `None` where no list is kept.
+pub fn open_unlinked(
+    mount: &Mount,
+    root: BorrowedFd<'_>,
+    inode: u64,
+) -> Result<Option<Vec<(OwnedFd, Unlinked)>>, Errno> {
+    let Some((handles, root)) = handles(mount, root)? else { return Ok(None) };
+    let looked = handles.iter().map(|handle| look(handle, mount, root.as_fd()));
+    let wanted = |looked: &Result<Option<(OwnedFd, Unlinked)>, Errno>| match looked {
+        Ok(found) => found.as_ref().is_some_and(|(_, found)| found.stat.inode == inode),
+        Err(_) => true,
+    };
+    looked.filter(wanted).filter_map(Result::transpose).collect::<Result<_, Errno>>().map(Some)
+}
+
+/// Handles of what the filesystem lists, and its root, opened so that they can be used; `None` where it
+/// keeps no list.
+fn handles(mount: &Mount, root: BorrowedFd<'_>) -> Result<Option<(Vec<Handle>, OwnedFd)>, Errno> {
     let (handles, root) = match mount.fstype.as_str() {
         _ if is_ext(mount) => (ext4::handles(mount)?, reopen(root)?),
         "xfs" => {
@@ -169,12 +194,9 @@ pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
             let root = reopen(root)?;
             (Some(btrfs::handles(root.as_fd())?), root)
         }
-        _ => return Ok(Listing::NotKept),
+        _ => return Ok(None),
     };
-    match handles {
-        Some(handles) => Ok(Listing::Complete(look(&handles, mount, root.as_fd())?)),
-        None => Ok(Listing::NotKept),
-    }
+    Ok(handles.map(|handles| (handles, root)))
 }
 
 /// How many subvolumes of the filesystem of `mount` are deleted and still take up space. Nobody records
@@ -221,20 +243,21 @@ fn reopen(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     openat(root, c".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Looks at each inode, and keeps those that are still there and have no name.
-fn look(handles: &[Handle], mount: &Mount, root: BorrowedFd<'_>) -> Result<Vec<Unlinked>, Errno> {
-    let looked = handles.iter().map(|handle| {
-        let inode = match open_settled(handle, root) {
-            Ok(inode) => inode,
-            // Freed since it was listed.
-            Err(Errno::ESTALE) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-        let stat = statx_fd(inode.as_fd())?;
+/// Looks at an inode; `None` if it is not there any more or has a name.
+fn look(handle: &Handle, mount: &Mount, root: BorrowedFd<'_>) -> Result<Option<(OwnedFd, Unlinked)>, Errno> {
+    let inode = match open_settled(handle, root) {
+        Ok(inode) => inode,
+        // Freed since it was listed.
+        Err(Errno::ESTALE) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    let stat = statx_fd(inode.as_fd())?;
+    if stat.links > 0 {
         // Listed for another reason, or linked again: open(2), O_TMPFILE.
-        Ok((stat.links == 0).then(|| Unlinked { path: last_name(inode.as_fd(), &stat, mount), stat }))
-    });
-    looked.filter_map(Result::transpose).collect()
+        return Ok(None);
+    }
+    let path = last_name(inode.as_fd(), &stat, mount);
+    Ok(Some((inode, Unlinked { stat, path })))
 }
 
 /// A handle whose inode number is just being given to a new file is answered with `ENOMEM`:

@@ -35,7 +35,8 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    fn read(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+    /// Asks the filesystem that `fd` is on, which may not answer.
+    pub fn read(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
         let raw = fstatvfs(fd)?;
         // glibc and musl fill f_frsize, also where the kernel leaves it 0.
         let bytes = |blocks: u64| Bytes(blocks.saturating_mul(raw.fragment_size()));

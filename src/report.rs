@@ -1,11 +1,13 @@
 //! The report: one data model behind every output. The names of its fields are a
 //! contract; within one schema version they are only ever added to.
 
+mod actions;
 pub mod flags;
 pub mod json;
 mod serialize;
 pub mod text;
 
+pub use actions::{Copied, Index, Method as CopyMethod, Recovered, ReleaseMethod, Released, Saved};
 pub use serialize::timestamp;
 
 use std::path::PathBuf;
@@ -61,6 +63,13 @@ pub struct Tool {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
+}
+
+impl Tool {
+    /// This program.
+    pub fn this() -> Self {
+        Self { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") }
+    }
 }
 
 /// What the command `deleted` found.

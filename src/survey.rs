@@ -2,11 +2,12 @@
 //! what on them.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use rustc_hash::FxHashSet;
 
 use crate::capability::{Capability, Effective};
 use crate::deadline::within;
@@ -17,7 +18,7 @@ use crate::holders::{Found, Held, Places, Scan, kernel};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
-use crate::sys::stat::statx_fd;
+use crate::sys::stat::{Stat, statx_fd};
 
 /// Where processes are listed.
 pub(crate) const PROC: &str = "/proc";
@@ -146,8 +147,8 @@ fn places(targets: &[Option<&Target>], mounts: &Mounts) -> Places {
         let same = mounts.iter().filter(|mount| mount.dev == target.mount.dev);
         places.mounts.extend(same.map(|mount| (mount.id, number)));
     }
-    places.served = mounts.iter().filter(|mount| mount.asks_a_server()).map(|mount| mount.id).collect();
-    places.mount_points = mounts.iter().map(|mount| (mount.mountpoint.clone(), mount.id)).collect();
+    places.served = served(mounts);
+    places.mount_points = mount_points(mounts);
     places
 }
 
@@ -163,6 +164,30 @@ fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) 
         }
     }
     Ok(found)
+}
+
+/// Who holds the one inode of `stat`, whatever filesystem it is on. `None` where nobody was found to.
+pub(crate) fn holders_of(
+    stat: &Stat,
+    mounts: &Mounts,
+    timeout: Duration,
+) -> Result<(Option<Held>, Vec<Skip>)> {
+    let mut places =
+        Places { mount_points: mount_points(mounts), served: served(mounts), ..Places::default() };
+    places.devices.insert(stat.dev, 0);
+    let found = crate::holders::scan(Path::new(PROC), &Arc::new(places), None, timeout);
+    let mut found = found.map_err(|errno| Error::Proc(errno.into()))?;
+    let scan = found.scans.pop().unwrap_or_default();
+    let held = scan.held.into_iter().find(|held| held.stat.identity() == stat.identity());
+    Ok((held, scan.skips))
+}
+
+fn served(mounts: &Mounts) -> FxHashSet<u64> {
+    mounts.iter().filter(|mount| mount.asks_a_server()).map(|mount| mount.id).collect()
+}
+
+fn mount_points(mounts: &Mounts) -> Vec<(PathBuf, u64)> {
+    mounts.iter().map(|mount| (mount.mountpoint.clone(), mount.id)).collect()
 }
 
 /// Whether /proc is mounted so that it lists others' processes only to those who may look into

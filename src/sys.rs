@@ -3,6 +3,7 @@
 
 pub mod btrfs_devices;
 pub mod bulkstat;
+pub mod clone;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;

@@ -1,5 +1,7 @@
 //! What can be typed.
 
+mod actions;
+
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use crate::bytes::Units;
 use crate::explain::{self, Request};
 use crate::report::text::Detail;
 use crate::sums;
+pub(super) use actions::{Basics, Recover, Release, ToRecover};
 
 /// How many holders, and how many directories in JSON, are listed unless told otherwise.
 const TOP: usize = 10;
@@ -24,7 +27,8 @@ const TOP: usize = 10;
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     after_help = "Exit status: 0 complete; 1 printed, but something could not be read; 2 wrong usage or no report.\n\
-        Nothing is changed anywhere. As an ordinary user it shows what that user may see; sudo shows the rest.\n\
+        Nothing is changed anywhere, except by recover, which makes one file, and release, which asks first.\n\
+        As an ordinary user it shows what that user may see; sudo shows the rest.\n\
         A path that is called like a command is written with ./ before it."
 )]
 pub(super) struct Args {
@@ -43,6 +47,12 @@ pub(super) enum Command {
     /// List deleted files that are still held, without counting anything else
     #[command(disable_help_flag = true)]
     Deleted(Deleted),
+    /// Copy a deleted file out while somebody still holds it
+    #[command(disable_help_flag = true, override_usage = actions::RECOVER_USAGE)]
+    Recover(Recover),
+    /// Free the blocks of a deleted file while the program that holds it runs on
+    #[command(disable_help_flag = true)]
+    Release(Release),
 }
 
 /// The command without a name.
@@ -225,15 +235,6 @@ impl Args {
     }
 }
 
-impl Command {
-    pub(super) fn common(&self) -> &Common {
-        match self {
-            Self::Explain(explain) => &explain.common,
-            Self::Deleted(deleted) => &deleted.common,
-        }
-    }
-}
-
 impl Explain {
     /// What is to be explained.
     pub(super) fn request(&self) -> Request {
@@ -322,7 +323,9 @@ mod tests {
     fn help() {
         let mut command = Args::command();
         insta::assert_snapshot!("help", command.render_help());
-        let deleted = command.find_subcommand_mut("deleted").unwrap();
-        insta::assert_snapshot!("help_deleted", deleted.render_help());
+        for name in ["deleted", "recover", "release"] {
+            let subcommand = command.find_subcommand_mut(name).unwrap();
+            insta::assert_snapshot!(format!("help_{name}"), subcommand.render_help());
+        }
     }
 }

@@ -44,6 +44,14 @@ pub(super) fn source<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok,
     named(Some(path), ["source", "source_base64"], serializer)
 }
 
+pub(super) fn destination<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    named(Some(path), ["destination", "destination_base64"], serializer)
+}
+
+pub(super) fn index<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    named(Some(path), ["index", "index_base64"], serializer)
+}
+
 /// The end of the year 9999, up to which RFC 3339 goes, in seconds since the epoch.
 const END_OF_TIME: u64 = 253_402_300_800;
 

@@ -1,6 +1,7 @@
 //! The screen: one question, one answer, then who and what to do. Pure: from the
 //! report to text with styles, which the output strips where they do not belong.
 
+mod actions;
 mod deleted;
 mod hidden;
 mod layout;
@@ -91,6 +92,7 @@ pub fn render(report: &Report, style: &Style) -> String {
     screen.text
 }
 
+pub use actions::{render_index, render_plan, render_recovered, render_released};
 pub use deleted::render as render_deleted;
 
 struct Screen<'a> {

@@ -78,6 +78,16 @@ impl Stat {
         };
         looks(self) == looks(other)
     }
+
+    /// Whether it is an ordinary file.
+    pub fn is_file(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
+    /// What tells inodes apart.
+    pub fn identity(&self) -> (Dev, u64) {
+        (self.dev, self.inode)
+    }
 }
 
 /// Whether the kernel shows `path` for an inode that never had a name: files made with `O_TMPFILE` show

@@ -1,0 +1,137 @@
+//! The two commands that write, from arguments to exit status.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::args::{Basics, Recover, Release, ToRecover};
+use super::progress::Progress;
+use super::{Exit, exit, fail, terminal};
+use crate::error::describe;
+use crate::monitor::Monitor;
+use crate::recover;
+use crate::refusal::Refusal;
+use crate::release::Plan;
+use crate::report::text::{self, Detail, Style};
+use crate::report::{Index, Recovered, json};
+
+/// What the command has to say, and how it ends then.
+type Outcome = Result<(Vec<u8>, Exit), Refusal>;
+
+pub(super) fn recover(args: &Recover) -> Exit {
+    let monitor = Monitor::default();
+    if let Err(error) = exit::cancel_on_interrupt(&monitor) {
+        return fail(&format!("SIGINT: {}", describe(&error)));
+    }
+    let progress = Progress::show(&monitor, !args.basics.no_progress);
+    let outcome = match args.request() {
+        Some(ToRecover::One(request)) => recover_one(&request, args, &monitor),
+        Some(ToRecover::All(request)) => recover_all(&request, args, &monitor),
+        // clap asks for both or for --all.
+        None => return fail("neither WHAT and DEST nor --all"),
+    };
+    drop(progress);
+    finish(outcome, "recover", monitor.is_cancelled())
+}
+
+fn recover_one(request: &recover::Request, args: &Recover, monitor: &Monitor) -> Outcome {
+    let recovered: Recovered = recover::recover(request, monitor)?;
+    let exit = if monitor.is_cancelled() { Exit::Interrupted } else { Exit::Complete };
+    Ok((print(&recovered, &args.basics, text::render_recovered)?, exit))
+}
+
+fn recover_all(request: &recover::AllRequest, args: &Recover, monitor: &Monitor) -> Outcome {
+    let index: Index = recover::recover_all(request, monitor)?;
+    let exit = match (index.interrupted, index.complete) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Complete,
+        (false, false) => Exit::Incomplete,
+    };
+    Ok((print(&index, &args.basics, text::render_index)?, exit))
+}
+
+pub(super) fn release(args: &Release) -> Exit {
+    // Here Ctrl-C ends the command at once: before the answer nothing was done, and what is done then
+    // is a single step.
+    finish(release_one(args), "release", false)
+}
+
+fn release_one(args: &Release) -> Outcome {
+    let plan = Plan::make(&args.request())?;
+    let shown = plan.shown();
+    if args.dry_run {
+        return Ok((print(&shown, &args.basics, text::render_plan)?, Exit::Complete));
+    }
+    if !args.yes {
+        ask(&text::render_plan(&shown, &style(&args.basics, false)))?;
+    }
+    let released = plan.carry_out()?;
+    Ok((print(&released, &args.basics, text::render_released)?, Exit::Complete))
+}
+
+/// Shows the plan on stderr, so that stdout holds the result alone, and takes one line for an answer.
+fn ask(plan: &str) -> Result<(), Refusal> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Refusal::NobodyToAsk);
+    }
+    let failed = |source| Refusal::System { subject: "the terminal".to_owned(), source };
+    let mut stderr = anstream::stderr().lock();
+    write!(stderr, "{plan}\nRelease it? [y/N] ").and_then(|()| stderr.flush()).map_err(failed)?;
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer).map_err(failed)?;
+    match answer.trim() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Refusal::Declined),
+    }
+}
+
+fn style(basics: &Basics, to_stdout: bool) -> Style {
+    Style {
+        width: terminal::width(to_stdout),
+        unicode: terminal::is_unicode(),
+        units: basics.units(),
+        top: usize::MAX,
+        directories: false,
+        detail: Detail::Normal,
+        now: SystemTime::now(),
+    }
+}
+
+fn print<T: Serialize>(
+    value: &T,
+    basics: &Basics,
+    render: fn(&T, &Style) -> String,
+) -> Result<Vec<u8>, Refusal> {
+    if basics.json {
+        let failed =
+            |error: serde_json::Error| Refusal::System { subject: "JSON".to_owned(), source: error.into() };
+        json::render(value).map_err(failed)
+    } else {
+        Ok(render(value, &style(basics, true)).into_bytes())
+    }
+}
+
+fn finish(outcome: Outcome, command: &str, cancelled: bool) -> Exit {
+    match outcome {
+        Ok((bytes, exit)) => {
+            let mut stdout = io::stdout().lock();
+            // What was done is done, whoever hears of it.
+            let _ = stdout.write_all(&bytes).and_then(|()| stdout.flush());
+            exit
+        }
+        Err(Refusal::Interrupted) if cancelled => {
+            fail(&Refusal::Interrupted.to_string());
+            Exit::Interrupted
+        }
+        Err(refusal) => {
+            let advice = if refusal.lacks_rights() && !nix::unistd::geteuid().is_root() {
+                format!("; try sudo whyfull {command} ...")
+            } else {
+                String::new()
+            };
+            fail(&format!("{refusal}{advice}"))
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Copies deleted files out. The source is only read; what is written is one new
+//! file, which has its name when it is whole and not before.
+
+mod all;
+mod attributes;
+mod copy;
+mod destination;
+mod follow;
+
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::geteuid;
+
+use crate::assemble;
+use crate::bytes::{Bytes, Units};
+use crate::monitor::Monitor;
+use crate::mounts::locate;
+use crate::opened::{Opened, Wanted};
+use crate::probe::Capacity;
+use crate::refusal::Refusal;
+use crate::report::{Copied, CopyMethod, Recovered, SCHEMA_VERSION, Tool};
+use crate::what::{Via, What};
+pub use all::{AllRequest, recover_all};
+use copy::Copier;
+use destination::Destination;
+use follow::Ended;
+
+/// How a copy is made.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct Options {
+    /// Replace a file that is there.
+    pub force: bool,
+    /// Keep mode, owner, times and extended attributes; else only the caller may read the copy.
+    pub preserve: bool,
+    /// Return only when the copy is on the disk.
+    pub sync: bool,
+    /// Go on with what is written until the holder closes the file.
+    pub follow: bool,
+}
+
+/// What to recover, and to where.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The file.
+    pub wanted: Wanted,
+    /// A path where nothing is yet, or a directory, in which the copy gets the file's last name.
+    pub destination: PathBuf,
+    /// How.
+    pub options: Options,
+}
+
+/// Copies one deleted file. `monitor` shows how far it is and can end it, which leaves nothing behind.
+pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusal> {
+    let Request { wanted, destination, options } = request;
+    let mounts = locate::read_mounts()?;
+    let opened = Opened::open(wanted, &mounts)?;
+    let name = destination::former_name(opened.path.as_deref(), opened.stat.inode);
+    let destination = Destination::resolve(destination, &name, options.force)?;
+    let copied = save(&opened, &destination, *options, monitor)?;
+    Ok(Recovered {
+        schema_version: SCHEMA_VERSION,
+        tool: Tool::this(),
+        what: wanted.what.to_string(),
+        file: assemble::described(&opened.held(), wanted.timeout),
+        copied,
+    })
+}
+
+/// Copies `opened` to `destination`.
+fn save(
+    opened: &Opened,
+    destination: &Destination,
+    options: Options,
+    monitor: &Monitor,
+) -> Result<Copied, Refusal> {
+    let descriptor = match opened.what {
+        What::Held { via: Via::Descriptor(number), .. } => Some(number),
+        what if options.follow => return Err(Refusal::NothingToFollow(what)),
+        _ => None,
+    };
+    let source = opened.reader()?;
+    let draft = destination.draft()?;
+    let failed = |errno| match errno {
+        Errno::ECANCELED => Refusal::Interrupted,
+        errno => destination.failed(errno),
+    };
+    let before = metadata(&source).map_err(|errno| Refusal::system(&opened.what, errno))?;
+    let mut copier = Copier::new(&source, draft.file(), monitor);
+    let shared = copier.share().map_err(failed)?;
+    if !shared {
+        has_room(destination, &copier, before.len())?;
+        copier.copy_to(before.len()).map_err(failed)?;
+        if monitor.is_cancelled() {
+            return Err(Refusal::Interrupted);
+        }
+    }
+    let mut notes = Vec::new();
+    match descriptor.filter(|_| options.follow) {
+        Some(number) => {
+            let ended = follow::follow(&mut copier, opened, number, monitor).map_err(failed)?;
+            notes.extend(ended_early(ended));
+        }
+        None => notes.extend(changed(&source, &before, &copier, shared)),
+    }
+    let (length, data) = copier.finish().map_err(failed)?;
+    if options.preserve {
+        notes.extend(attributes::preserve(&source, draft.file()).map_err(failed)?);
+    }
+    if options.sync {
+        draft.file().sync_all().map_err(|error| failed(errno(&error)))?;
+    }
+    draft.publish(destination)?;
+    Ok(Copied {
+        destination: destination.path(),
+        method: if shared { CopyMethod::Reflink } else { CopyMethod::Copy },
+        length_bytes: Bytes(length),
+        copied_bytes: Bytes(data),
+        notes,
+    })
+}
+
+/// Whether the copy fits: what is allocated is an upper limit that costs nothing to know; only if that
+/// does not fit, the data is added up.
+fn has_room(destination: &Destination, copier: &Copier<'_>, length: u64) -> Result<(), Refusal> {
+    let Ok(capacity) = Capacity::read(destination.directory()) else { return Ok(()) };
+    if capacity.size == Bytes::ZERO {
+        // A filesystem without a size of its own.
+        return Ok(());
+    }
+    let available = if geteuid().is_root() { capacity.free } else { capacity.available };
+    let fits = |needed: u64| Bytes(needed) <= available;
+    if fits(copier.allocated()) || copier.data_up_to(length).is_ok_and(fits) {
+        return Ok(());
+    }
+    let needed = Bytes(copier.data_up_to(length).unwrap_or(length));
+    Err(Refusal::NoSpace { path: destination.parent(), needed, available })
+}
+
+/// What to say when the file was changed while it was copied.
+fn changed(source: &File, before: &Metadata, copier: &Copier<'_>, shared: bool) -> Option<String> {
+    let after = metadata(source).ok()?;
+    let units = Units::Binary;
+    if after.len() > copier.end() {
+        return Some(format!(
+            "It is still being written: this is what it held up to {} ({} bytes); --follow goes on until it is closed.",
+            units.format(Bytes(copier.end())),
+            copier.end()
+        ));
+    }
+    if after.len() < copier.end() {
+        return Some(format!("It was cut to {} while it was copied.", units.format(Bytes(after.len()))));
+    }
+    let written = after.modified().ok() != before.modified().ok();
+    (written && !shared)
+        .then(|| "It was written to while it was copied: its parts may be from different moments.".to_owned())
+}
+
+fn ended_early(ended: Ended) -> Option<String> {
+    match ended {
+        Ended::Closed => None,
+        Ended::Cut(length) => Some(format!(
+            "Its program cut it to {}; what was written before that is kept, what comes after is not.",
+            Units::Binary.format(Bytes(length))
+        )),
+        Ended::Interrupted => Some(
+            "Interrupted while its program still had it open: what was written by then is kept.".to_owned(),
+        ),
+    }
+}
+
+fn metadata(file: &File) -> Result<Metadata, Errno> {
+    file.metadata().map_err(|error| errno(&error))
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// Whether a path names what it names only through a link in its last place.
+fn is_symlink(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
+}

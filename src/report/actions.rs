@@ -1,0 +1,125 @@
+//! What the two commands that write have done. The fields that tell of the file are
+//! those of the report.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::{Holder, Skipped, Tool, serialize};
+use crate::bytes::{Bytes, Gap};
+
+/// What `recover` did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recovered {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Who did it.
+    pub tool: Tool,
+    /// The file as it was named: `1841:412`.
+    pub what: String,
+    /// The deleted file.
+    #[serde(flatten)]
+    pub file: Holder,
+    /// Its copy.
+    #[serde(flatten)]
+    pub copied: Copied,
+}
+
+/// A copy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Copied {
+    /// Where it is.
+    #[serde(flatten, serialize_with = "serialize::destination")]
+    pub destination: PathBuf,
+    /// How it was made.
+    pub method: Method,
+    /// Its apparent size.
+    pub length_bytes: Bytes,
+    /// How much of that is data; the rest are holes.
+    pub copied_bytes: Bytes,
+    /// What else is to be known, in sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// The ways to make a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Sharing the original's blocks: it takes no space.
+    Reflink,
+    /// Byte for byte.
+    Copy,
+}
+
+/// What `recover --all` did: also the contents of the index file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Index {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Who did it.
+    pub tool: Tool,
+    /// When.
+    #[serde(serialize_with = "serialize::time")]
+    pub started: SystemTime,
+    /// Whether everything that may be there was found and saved.
+    pub complete: bool,
+    /// Whether it was ended early.
+    pub interrupted: bool,
+    /// Where the index file is.
+    #[serde(flatten, serialize_with = "serialize::index")]
+    pub index: PathBuf,
+    /// Every deleted file that was found.
+    pub files: Vec<Saved>,
+    /// What could not be looked at, and may hold more.
+    pub skipped: Vec<Skipped>,
+}
+
+/// One of the files of `recover --all`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Saved {
+    /// Where its filesystem is mounted.
+    #[serde(flatten, serialize_with = "serialize::mountpoint")]
+    pub mountpoint: PathBuf,
+    /// The deleted file.
+    #[serde(flatten)]
+    pub file: Holder,
+    /// Its copy, if there is one.
+    pub copied: Option<Copied>,
+    /// Why there is none.
+    pub error: Option<String>,
+}
+
+/// What `release` did or, before it is `done`, what it will do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Released {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Who did it.
+    pub tool: Tool,
+    /// The file as it was named: `1841:412`.
+    pub what: String,
+    /// The deleted file, before anything was done, with all who were found to hold it.
+    #[serde(flatten)]
+    pub file: Holder,
+    /// How.
+    pub method: ReleaseMethod,
+    /// Whether it was done.
+    pub done: bool,
+    /// What the file let go of.
+    pub freed_bytes: Option<Bytes>,
+    /// By how much the filesystem's free space has grown: what df shows.
+    pub regained_bytes: Option<Gap>,
+    /// What else is to be known, in sentences for people.
+    pub notes: Vec<String>,
+}
+
+/// The ways to free a file's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseMethod {
+    /// The file keeps its size and reads as zeros.
+    PunchHole,
+    /// The file is empty, and its writer goes on at its beginning.
+    Truncate,
+}
