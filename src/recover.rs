@@ -93,7 +93,7 @@ fn save(
     if !shared {
         has_room(destination, &copier, before.len())?;
         copier.copy_to(before.len()).map_err(failed)?;
-        if monitor.is_cancelled() {
+        if monitor.is_cancelled() && copier.end() < before.len() {
             return Err(Refusal::Interrupted);
         }
     }

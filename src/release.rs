@@ -117,16 +117,20 @@ impl Plan {
         };
         let before = self.opened.check()?;
         let used = Capacity::read(file.as_fd()).map_err(failed)?.used;
-        match self.means {
+        match &self.means {
             Means::PunchHole => punch(&file, &before).map_err(failed)?,
             Means::Truncate(_) => empty(&file).map_err(failed)?,
         }
         let after = statx_fd(file.as_fd()).map_err(failed)?;
         let freed = Bytes(before.allocated).saturating_sub(Bytes(after.allocated));
         let regained = regained(&file, used, freed, self.timeout);
-        let mut released = self.shown();
-        released.notes.extend(notes::on_result(freed, regained, Bytes(after.allocated)));
-        Ok(Released { done: true, freed_bytes: Some(freed), regained_bytes: regained, ..released })
+        Ok(Released {
+            done: true,
+            freed_bytes: Some(freed),
+            regained_bytes: regained,
+            notes: notes::on_result(freed, regained, Bytes(after.allocated)),
+            ..self.shown()
+        })
     }
 }
 

@@ -34,9 +34,7 @@ pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<Str
         );
     }
     if unseen > 0 {
-        notes.push(format!(
-            "{unseen} processes or mapped files could not be looked into: they may hold it, too."
-        ));
+        notes.push(format!("{unseen} of the processes could not be looked into: they may hold it, too."));
     }
     notes
 }
@@ -75,7 +73,11 @@ pub(super) fn on_result(freed: Bytes, regained: Option<Gap>, left: Bytes) -> Vec
                 .to_owned(),
         ),
         Some(regained) if regained > Gap::from(freed) => {
-            notes.push("df shows more than that: others have freed space meanwhile.".to_owned());
+            notes.push(
+                "df shows more than that: the filesystem's records of these blocks are gone, too, or others have \
+                 freed space meanwhile."
+                    .to_owned(),
+            );
         }
         Some(_) => {}
     }
@@ -116,7 +118,7 @@ mod tests {
         let shared = held(&[("fd", Some(1), "O_WRONLY"), ("fd", Some(2), "O_WRONLY")]);
         assert!(notes(&shared, ReleaseMethod::Truncate).contains("offsets"));
         assert!(notes(&held(&[]), ReleaseMethod::PunchHole).contains("No process"));
-        assert!(of(&shared, ReleaseMethod::PunchHole, 3).join(" ").contains("3 processes"));
+        assert!(of(&shared, ReleaseMethod::PunchHole, 3).join(" ").contains("3 of the processes"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -139,6 +139,21 @@ pub(crate) fn mapped(path: &Path, size: u64) -> io::Result<()> {
     wait_for_end_of_input()
 }
 
+/// Two deleted files are mapped: which one is meant has to be said.
+pub(crate) fn two_mapped(path: &Path, size: u64) -> io::Result<()> {
+    only_mapped(&path.with_extension("other"), size)?;
+    only_mapped(path, size)?.announce()?;
+    wait_for_end_of_input()
+}
+
+/// Open for reading only.
+pub(crate) fn read_only(path: &Path, size: u64) -> io::Result<()> {
+    drop(create(path, size)?);
+    let file = File::open(path)?;
+    fs::remove_file(path)?;
+    hold(&file)
+}
+
 pub(crate) fn hostile_name(directory: &Path, size: u64) -> io::Result<()> {
     descriptor(&directory.join(OsStr::from_bytes(HOSTILE_NAME)), size)
 }
@@ -146,6 +161,44 @@ pub(crate) fn hostile_name(directory: &Path, size: u64) -> io::Result<()> {
 /// The kernel escapes the line break in `maps`, and nothing else.
 pub(crate) fn hostile_map(directory: &Path, size: u64) -> io::Result<()> {
     mapped(&directory.join(OsStr::from_bytes(HOSTILE_NAME)), size)
+}
+
+/// Opened to write at its end only, as log files are; every byte on standard input makes it write as many
+/// bytes again as it began with.
+pub(crate) fn appending(path: &Path, size: u64) -> io::Result<()> {
+    drop(create(path, size)?);
+    on_demand(OpenOptions::new().append(true).open(path)?, path, size)
+}
+
+/// The same at an offset of its own.
+pub(crate) fn writing(path: &Path, size: u64) -> io::Result<()> {
+    on_demand(create(path, size)?, path, size)
+}
+
+/// The same while it has the file mapped.
+pub(crate) fn writing_mapped(path: &Path, size: u64) -> io::Result<()> {
+    let file = create(path, size)?;
+    map(&file, size)?;
+    on_demand(file, path, size)
+}
+
+/// Writes on demand; a line break on standard input makes it close the file.
+fn on_demand(file: File, path: &Path, size: u64) -> io::Result<()> {
+    fs::remove_file(path)?;
+    Held::descriptor(&file)?.announce()?;
+    let mut file = Some(file);
+    for asked in io::stdin().bytes() {
+        match (asked?, &mut file) {
+            (b'\n', _) => drop(file.take()),
+            (_, Some(file)) => fill(file, size)?,
+            (_, None) => {}
+        }
+        // Says that it is done.
+        let mut out = io::stdout().lock();
+        out.write_all(b"done\n")?;
+        out.flush()?;
+    }
+    Ok(())
 }
 
 /// Appends to a deleted file until there are `limit` bytes or no space.

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use super::NOBODY;
@@ -13,6 +13,7 @@ use super::child::{reachable, tie_to_test};
 /// A running holder, killed when this goes out of scope.
 pub(crate) struct Holder {
     child: Child,
+    stdout: BufReader<ChildStdout>,
     said: HashMap<String, String>,
 }
 
@@ -56,7 +57,8 @@ impl Holder {
         tie_to_test(&mut command, None);
         let mut child = command.spawn().expect("the holder starts");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let pairs = line.strip_prefix("ready ").map(|rest| {
             let pairs = rest.split_whitespace().filter_map(|p| p.split_once('='));
             pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
@@ -65,7 +67,35 @@ impl Holder {
             drop(child.kill());
             panic!("holder {situation}: {line:?}, {:?}", child.wait());
         };
-        Self { child, said }
+        Self { child, stdout, said }
+    }
+
+    /// Tells those that act on demand to do it, and waits until it is done.
+    fn demand(&mut self, byte: u8) {
+        self.child.stdin.as_mut().unwrap().write_all(&[byte]).unwrap();
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "done\n");
+    }
+
+    /// Writes as much again.
+    pub(crate) fn write(&mut self) {
+        self.demand(b'w');
+    }
+
+    /// Closes its descriptor and lives on.
+    pub(crate) fn close(&mut self) {
+        self.demand(b'\n');
+    }
+
+    /// What `recover` and `release` call its descriptor.
+    pub(crate) fn what(&self) -> String {
+        format!("{}:{}", self.pid(), self.fd())
+    }
+
+    /// The file itself, through /proc.
+    pub(crate) fn file(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", self.pid(), self.fd()).into()
     }
 
     /// Ends its input and waits: whether it found everything as it had left it.

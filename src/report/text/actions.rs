@@ -4,7 +4,7 @@
 use super::{Screen, Style};
 use crate::bytes::{Bytes, Gap};
 use crate::report::{
-    Copied, CopyMethod, HeldBy, Holder, Index, Process, Recovered, ReleaseMethod, Released, Saved,
+    Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved,
 };
 
 /// `Recovered 31.8 GiB of /var/log/app.log as /mnt/backup/app.log.`
@@ -43,8 +43,7 @@ pub fn render_index(index: &Index, style: &Style) -> String {
     ));
     if !index.skipped.is_empty() {
         let skipped = index.skipped.len();
-        screen
-            .sentence(&format!("There may be more: {skipped} processes or files could not be looked into."));
+        screen.sentence(&format!("There may be more: {skipped} of the processes could not be looked into."));
     }
     screen.text
 }
@@ -55,9 +54,15 @@ pub fn render_plan(plan: &Released, style: &Style) -> String {
     let file = &plan.file;
     let (name, bytes) = (name(&screen, file), style.units.format(file.bytes));
     screen.sentence(&format!("{name} (inode {}, deleted) occupies {bytes}.", file.inode));
+<<<<<<< HEAD
     for held_by in &file.held_by {
         let holder = holder(&screen, held_by);
         screen.sentence(&format!("  held by {holder}"));
+=======
+    for held_by in &file.held_by {
+        let holder = holder(&screen, held_by);
+        screen.line(&format!("  held by {holder}"));
+>>>>>>> a25301c (Test recover and release with real holders on four filesystems)
     }
     screen.blank();
     screen.sentence(&match plan.method {
@@ -93,7 +98,7 @@ pub fn render_released(released: &Released, style: &Style) -> String {
     let holders: Vec<String> = released.file.held_by.iter().map(|held_by| holder(&screen, held_by)).collect();
     screen.sentence(&format!("Freed {freed} of {name}; {regained}."));
     for holder in holders {
-        screen.sentence(&format!("  still held by {holder}"));
+        screen.line(&format!("  still held by {holder}"));
     }
     notes(&mut screen, &released.notes);
     screen.text
@@ -140,6 +145,6 @@ fn holder(screen: &Screen<'_>, held_by: &HeldBy) -> String {
 
 fn notes<'a>(screen: &mut Screen<'_>, notes: impl IntoIterator<Item = &'a String>) {
     for note in notes {
-        screen.sentence(&format!("  Note: {note}"));
+        screen.sentence(&format!("Note: {note}"));
     }
 }
