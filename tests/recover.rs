@@ -21,7 +21,7 @@ use support::filesystem::Filesystem;
 use support::holder::Holder;
 use support::report::{list, number};
 use support::whyfull::{Run, Whyfull, whyfull};
-use support::{KIB, MIB, NOBODY, temp_dir};
+use support::{KIB, MIB, NOBODY, temp_dir, tool};
 
 fn recover(what: &str, destination: &Path) -> Whyfull {
     whyfull().arg("recover").arg(what).arg(destination)
@@ -186,6 +186,20 @@ fn from_and_to_a_full_disk() {
         refused(&recover(&holder.what(), small.path()), "20.0 MiB are needed");
         assert_eq!(names(small.path()), Vec::<String>::new());
     }
+}
+
+/// As journals and disk images are on btrfs.
+#[test]
+fn blocks_that_are_overwritten_in_place_are_shared() {
+    require_root!();
+    let fs = Filesystem::btrfs();
+    let directory = fs.path().join("in-place");
+    fs::create_dir(&directory).unwrap();
+    tool("chattr", &["+C".as_ref(), directory.as_ref()]);
+    let holder = Holder::start("fd", &directory.join("journal"));
+    let said = done(&recover(&holder.what(), &fs.path().join("copy")));
+    assert_eq!(said["method"], "reflink", "{said:#}");
+    assert!(fs::read(fs.path().join("copy")).unwrap() == fs::read(holder.file()).unwrap());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use nix::unistd::{Whence, lseek};
 use super::{errno, metadata};
 use crate::bytes::Bytes;
 use crate::monitor::Monitor;
-use crate::sys::clone::clone_file;
+use crate::sys::clone::{clone_file, take_over_nocow};
 use crate::sys::stat::BLOCK_UNIT;
 
 /// Copied at once: long enough to cost nothing, short enough to be interrupted between.
@@ -48,7 +48,14 @@ impl<'a> Copier<'a> {
     /// Shares all blocks with the source, which takes no space and leaves out what is written meanwhile.
     /// False where that is not possible.
     pub(super) fn share(&mut self) -> Result<bool, Errno> {
-        match clone_file(self.source.as_fd(), self.destination.as_fd()) {
+        let (source, destination) = (self.source.as_fd(), self.destination.as_fd());
+        let cloned = match clone_file(source, destination) {
+            Err(Errno::EINVAL) if take_over_nocow(source, destination) == Ok(true) => {
+                clone_file(source, destination)
+            }
+            result => result,
+        };
+        match cloned {
             Ok(()) => {
                 let copy = metadata(self.destination)?;
                 self.end = copy.len();

@@ -109,6 +109,10 @@ impl Destination {
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(Refusal::system(&escape::path(&self.parent), errno)),
         }
+        self.named_draft()
+    }
+
+    fn named_draft(&self) -> Result<Draft, Refusal> {
         let named = tempfile::Builder::new()
             .prefix(".whyfull-")
             .permissions(Permissions::from_mode(PRIVATE))
@@ -174,7 +178,46 @@ fn rename(file: NamedTempFile, destination: &Destination) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Write;
+
     use super::*;
+
+    #[test]
+    fn where_no_file_can_be_without_a_name_it_has_one_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let to = |force| Destination::within(directory.path(), OsStr::new("copy"), force).unwrap();
+        let draft = |destination: &Destination, text: &str| {
+            let draft = destination.named_draft().unwrap();
+            let mut file = draft.file();
+            file.write_all(text.as_bytes()).unwrap();
+            draft
+        };
+        let there = || {
+            let entries = fs::read_dir(directory.path()).unwrap();
+            entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect::<Vec<_>>()
+        };
+        drop(draft(&to(false), "given up"));
+        assert!(there().is_empty());
+        let (first, late) = (to(false), to(false));
+        draft(&first, "first").publish(&first).unwrap();
+        let refused = draft(&late, "late").publish(&late);
+        assert!(matches!(refused, Err(Refusal::Exists(_))), "{refused:?}");
+        assert_eq!(there(), ["first"]);
+        let forced = to(true);
+        draft(&forced, "forced").publish(&forced).unwrap();
+        assert_eq!(there(), ["forced"]);
+    }
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = Destination::within(directory.path(), OsStr::new("copy"), false).unwrap();
+        let draft = destination.draft().unwrap();
+        fs::write(directory.path().join("copy"), "another's").unwrap();
+        assert!(matches!(draft.publish(&destination), Err(Refusal::Exists(_))));
+        assert_eq!(fs::read(directory.path().join("copy")).unwrap(), b"another's");
+    }
 
     #[test]
     fn only_the_last_component_of_a_former_name_counts() {

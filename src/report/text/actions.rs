@@ -54,15 +54,9 @@ pub fn render_plan(plan: &Released, style: &Style) -> String {
     let file = &plan.file;
     let (name, bytes) = (name(&screen, file), style.units.format(file.bytes));
     screen.sentence(&format!("{name} (inode {}, deleted) occupies {bytes}.", file.inode));
-<<<<<<< HEAD
-    for held_by in &file.held_by {
-        let holder = holder(&screen, held_by);
-        screen.sentence(&format!("  held by {holder}"));
-=======
     for held_by in &file.held_by {
         let holder = holder(&screen, held_by);
         screen.line(&format!("  held by {holder}"));
->>>>>>> a25301c (Test recover and release with real holders on four filesystems)
     }
     screen.blank();
     screen.sentence(&match plan.method {
