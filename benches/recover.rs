@@ -17,8 +17,8 @@ use std::rc::Rc;
 
 use clap::Parser;
 use support::filesystem::{self, Filesystem};
-use support::measure::{self, Contender};
-use support::table;
+use support::measure::{self, Contender, Sample};
+use support::table::{self, Column};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -77,7 +77,11 @@ fn compare(args: &Args) -> Result<()> {
             println!("### {} MiB of data in a file {shape}, to {place}, {} rounds\n", args.size, args.rounds);
             let contenders = line_up(&whyfull, &source, target.root())?;
             let samples = measure::race(&contenders, args.rounds.into(), false)?;
-            table::print(&contenders, &samples, &[table::speeds("speed against cp".to_owned(), &samples, 0)]);
+            let length = |samples: &Vec<Sample>| (samples[0].answer / MIB).to_string();
+            let lengths =
+                Column { title: "length MiB".to_owned(), cells: samples.iter().map(length).collect() };
+            let speeds = table::speeds("speed against cp".to_owned(), &samples, 0);
+            table::print(&contenders, &samples, &[lengths, speeds]);
         }
     }
     Ok(())

@@ -124,6 +124,12 @@ pub enum Refusal {
         /// What is there.
         available: Bytes,
     },
+    /// It is so full that nothing can be made in it at all.
+    #[error(
+        "{}: no room even for an empty file: remove something small; a copy that shares the blocks takes no more",
+        escape::path(.0)
+    )]
+    NoInode(PathBuf),
     /// Ctrl-C.
     #[error("interrupted; nothing was left behind")]
     Interrupted,

@@ -107,6 +107,7 @@ impl Destination {
             Ok(file) => return Ok(Draft::Nameless(file.into())),
             // The kernel or the filesystem cannot do that: open(2).
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => {}
+            Err(Errno::ENOSPC) => return Err(Refusal::NoInode(self.parent())),
             Err(errno) => return Err(Refusal::system(&escape::path(&self.parent), errno)),
         }
         self.named_draft()
