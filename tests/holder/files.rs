@@ -187,9 +187,10 @@ fn on_demand(file: File, path: &Path, size: u64) -> io::Result<()> {
     fs::remove_file(path)?;
     Held::descriptor(&file)?.announce()?;
     let mut file = Some(file);
-    for asked in io::stdin().bytes() {
-        match (asked?, &mut file) {
-            (b'\n', _) => drop(file.take()),
+    let mut asked = [0];
+    while io::stdin().read(&mut asked)? > 0 {
+        match (asked, &mut file) {
+            ([b'\n'], _) => drop(file.take()),
             (_, Some(file)) => fill(file, size)?,
             (_, None) => {}
         }
