@@ -6,6 +6,7 @@ mod notes;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ pub struct Plan {
     means: Means,
     file: Holder,
     notes: Vec<String>,
+    filesystem: Option<PathBuf>,
     timeout: Duration,
 }
 
@@ -82,7 +84,8 @@ impl Plan {
             }
         }
         let notes = notes::of(&file, means.method(), skips.len());
-        Ok(Self { opened, means, file, notes, timeout: wanted.timeout })
+        let filesystem = wanted.filesystem.clone();
+        Ok(Self { opened, means, file, notes, filesystem, timeout: wanted.timeout })
     }
 
     /// What will be done, as it is shown and as it is reported.
@@ -91,6 +94,7 @@ impl Plan {
             schema_version: SCHEMA_VERSION,
             tool: Tool::this(),
             what: self.opened.what.to_string(),
+            filesystem: self.filesystem.clone(),
             file: self.file.clone(),
             method: self.means.method(),
             done: false,

@@ -34,7 +34,7 @@ pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<Str
         );
     }
     if unseen > 0 {
-        notes.push(format!("{unseen} of the processes could not be looked into: they may hold it, too."));
+        notes.push(format!("{unseen} of the processes could not be looked into, and may hold it, too."));
     }
     notes
 }

@@ -99,6 +99,9 @@ pub struct Released {
     pub tool: Tool,
     /// The file as it was named: `1841:412`.
     pub what: String,
+    /// Where that counts, if it is an inode number.
+    #[serde(skip)]
+    pub filesystem: Option<PathBuf>,
     /// The deleted file, before anything was done, with all who were found to hold it.
     #[serde(flatten)]
     pub file: Holder,

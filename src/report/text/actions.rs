@@ -70,10 +70,13 @@ pub fn render_plan(plan: &Released, style: &Style) -> String {
         ),
     });
     notes(&mut screen, &plan.notes);
-    screen.sentence(&format!(
-        "To keep a copy first: sudo whyfull recover {} --inode {} DEST",
-        plan.what, file.inode
-    ));
+    screen.blank();
+    let what = &plan.what;
+    let which = match &plan.filesystem {
+        Some(path) => format!("{what} --filesystem {}", screen.path(path)),
+        None => format!("{what} --inode {}", file.inode),
+    };
+    screen.sentence(&format!("To keep a copy first: sudo whyfull recover {which} DEST"));
     screen.text
 }
 
@@ -140,5 +143,113 @@ fn holder(screen: &Screen<'_>, held_by: &HeldBy) -> String {
 fn notes<'a>(screen: &mut Screen<'_>, notes: impl IntoIterator<Item = &'a String>) {
     for note in notes {
         screen.sentence(&format!("Note: {note}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::bytes::Units;
+    use crate::report::text::Detail;
+    use crate::report::{SCHEMA_VERSION, Tool};
+
+    fn style() -> Style {
+        let (units, now) = (Units::Binary, SystemTime::UNIX_EPOCH);
+        Style { width: 100, unicode: true, units, top: 10, directories: false, detail: Detail::Normal, now }
+    }
+
+    fn file(path: Option<&str>) -> Holder {
+        let process = |via, fd, flags: Option<&str>| {
+            HeldBy::Process(Process {
+                pid: 1841,
+                fd,
+                via,
+                flags: flags.map(str::to_owned),
+                command: Some("ja\x1bva".to_owned()),
+                unit: fd.map(|_| "kafka.service".to_owned()),
+                ..Process::default()
+            })
+        };
+        Holder {
+            inode: 4_063_241,
+            bytes: Bytes(34_145_386_496),
+            path: path.map(Into::into),
+            held_by: vec![process("fd", Some(412), Some("O_WRONLY|O_APPEND")), process("map", None, None)],
+            ..Holder::default()
+        }
+    }
+
+    fn copied(method: CopyMethod, notes: &[&str]) -> Copied {
+        Copied {
+            destination: "/mnt/backup/server.log.3".into(),
+            method,
+            length_bytes: Bytes(10 << 30),
+            copied_bytes: Bytes(256 << 10),
+            notes: notes.iter().copied().map(str::to_owned).collect(),
+        }
+    }
+
+    #[test]
+    fn recovered() {
+        let (tool, what) = (Tool { name: "whyfull", version: "0" }, "1841:412".to_owned());
+        let copied = copied(CopyMethod::Reflink, &["It was cut to 3 B while it was copied."]);
+        let file = file(Some("/var/log/server\n.log.3"));
+        let recovered = Recovered { schema_version: SCHEMA_VERSION, tool, what, file, copied };
+        insta::assert_snapshot!(render_recovered(&recovered, &style()));
+    }
+
+    #[test]
+    fn index() {
+        let (tool, mountpoint) = (Tool { name: "whyfull", version: "0" }, "/var".into());
+        let saved = Saved {
+            mountpoint,
+            file: file(Some("/var/log/server.log.3")),
+            copied: Some(copied(CopyMethod::Copy, &[])),
+            error: None,
+        };
+        let error = Some("/mnt/backup: 2.0 GiB are needed and 1.0 GiB available".to_owned());
+        let lost = Saved { file: file(None), copied: None, error, ..saved.clone() };
+        let index = Index {
+            schema_version: SCHEMA_VERSION,
+            tool,
+            started: SystemTime::UNIX_EPOCH,
+            complete: false,
+            interrupted: false,
+            index: "/mnt/backup/whyfull-index.json".into(),
+            files: vec![saved, lost],
+            skipped: Vec::new(),
+        };
+        insta::assert_snapshot!(render_index(&index, &style()));
+    }
+
+    #[test]
+    fn released_and_before() {
+        let (tool, what) = (Tool { name: "whyfull", version: "0" }, "1841:412".to_owned());
+        let plan = Released {
+            schema_version: SCHEMA_VERSION,
+            tool,
+            what,
+            filesystem: None,
+            file: file(Some("/var/log/server.log.3")),
+            method: ReleaseMethod::PunchHole,
+            done: false,
+            freed_bytes: None,
+            regained_bytes: None,
+            notes: vec!["It is mapped by java 1841, which will read zeros from now on.".to_owned()],
+        };
+        insta::assert_snapshot!("plan", render_plan(&plan, &style()));
+        let by_number =
+            Released { what: "inode:7".to_owned(), filesystem: Some("/v".into()), ..plan.clone() };
+        let advice = "sudo whyfull recover inode:7 --filesystem /v DEST\n";
+        assert!(render_plan(&by_number, &style()).ends_with(advice));
+        let done = Released {
+            freed_bytes: Some(Bytes(34_145_386_496)),
+            regained_bytes: Some(Gap(-4096)),
+            notes: Vec::new(),
+            ..plan
+        };
+        insta::assert_snapshot!("released", render_released(&done, &style()));
     }
 }
