@@ -151,13 +151,13 @@ pub enum Refusal {
         /// Who has it mapped.
         by: String,
     },
-    /// The disk of a loop device.
-    #[error("{what}: the disk of {device}: what is on that would be destroyed (--force)")]
-    LoopImage {
+    /// The disk of a loop device, a mounted image, an interpreter: what the kernel itself works with.
+    #[error("{what}: the kernel itself uses it ({by}): what is in it would be destroyed (--force)")]
+    InKernel {
         /// What was asked for.
         what: What,
-        /// The loop device.
-        device: String,
+        /// How.
+        by: String,
     },
     /// On no filesystem that is mounted.
     #[error("{0}: memory that belongs to no mounted filesystem: nothing would be freed (--force)")]

@@ -1,7 +1,6 @@
 //! Frees the blocks of a deleted file while the program that holds it runs on. First
 //! a plan, which is shown; what is then acted on is the descriptor that the plan was made with.
 
-mod loops;
 mod notes;
 
 use std::fs::File;
@@ -64,9 +63,7 @@ impl Plan {
         let what = wanted.what;
         let mounts = locate::read_mounts()?;
         let opened = Opened::open(wanted, &mounts)?;
-        let (found, skips) = survey::holders_of(&opened.stat, &mounts, wanted.timeout)?;
-        // A shell may hand the file down to this very process, which a scan leaves out.
-        let held = found.unwrap_or_else(|| opened.held());
+        let (held, skips) = survey::holders_of(opened.held(), &mounts, wanted.timeout)?;
         if held.holds.iter().any(|hold| hold.via == holders::Via::Executable) {
             return Err(Refusal::Running(what));
         }
@@ -150,8 +147,8 @@ impl Means {
 /// Refuses what would harm more than the file.
 fn spare_others(opened: &Opened, file: &Holder, means: &Means) -> Result<(), Refusal> {
     let what = opened.what;
-    if let Some(device) = loops::backed_by(opened.stat.identity(), opened.path.as_deref()) {
-        return Err(Refusal::LoopImage { what, device });
+    if let Some(by) = notes::kernel(file) {
+        return Err(Refusal::InKernel { what, by });
     }
     if let (Means::Truncate(_), Some(by)) = (means, notes::mapped_by(file)) {
         return Err(Refusal::Mapped { what, by });

@@ -18,7 +18,7 @@ use crate::holders::{Found, Held, Places, Scan, kernel};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
-use crate::sys::stat::{Stat, statx_fd};
+use crate::sys::stat::statx_fd;
 
 /// Where processes are listed.
 pub(crate) const PROC: &str = "/proc";
@@ -166,20 +166,24 @@ fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) 
     Ok(found)
 }
 
-/// Who holds the one inode of `stat`, whatever filesystem it is on. `None` where nobody was found to.
-pub(crate) fn holders_of(
-    stat: &Stat,
-    mounts: &Mounts,
-    timeout: Duration,
-) -> Result<(Option<Held>, Vec<Skip>)> {
+/// All who hold the one inode of `file`, whatever filesystem it is on, besides those that are known.
+pub(crate) fn holders_of(file: Held, mounts: &Mounts, timeout: Duration) -> Result<(Held, Vec<Skip>)> {
     let mut places =
         Places { mount_points: mount_points(mounts), served: served(mounts), ..Places::default() };
-    places.devices.insert(stat.dev, 0);
-    let found = crate::holders::scan(Path::new(PROC), &Arc::new(places), None, timeout);
+    places.devices.insert(file.stat.dev, 0);
+    let places = Arc::new(places);
+    let found = crate::holders::scan(Path::new(PROC), &places, None, timeout);
     let mut found = found.map_err(|errno| Error::Proc(errno.into()))?;
-    let scan = found.scans.pop().unwrap_or_default();
-    let held = scan.held.into_iter().find(|held| held.stat.identity() == stat.identity());
-    Ok((held, scan.skips))
+    let mut scan = found.scans.pop().unwrap_or_default();
+    scan.held.retain(|held| held.stat.identity() == file.stat.identity());
+    scan.join(vec![file.clone()]);
+    // Of this inode no more can be missing.
+    scan.listed = true;
+    found.scans = vec![scan];
+    let mut scans = found.look_further(None, timeout);
+    kernel::attribute(&mut scans, &[true], &places, Path::new(PROC), timeout);
+    let scan = scans.pop().unwrap_or_default();
+    Ok((scan.held.into_iter().next().unwrap_or(file), scan.skips))
 }
 
 fn served(mounts: &Mounts) -> FxHashSet<u64> {

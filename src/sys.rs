@@ -7,7 +7,7 @@ pub mod clone;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
-pub mod loop_device;
+mod loop_device;
 mod message;
 pub mod mount;
 pub mod mount_namespace;

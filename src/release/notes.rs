@@ -46,6 +46,14 @@ pub(super) fn mapped_by(file: &Holder) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
+/// What in the kernel holds it: `loop /dev/loop3`.
+pub(super) fn kernel(file: &Holder) -> Option<String> {
+    file.held_by.iter().find_map(|held_by| match held_by {
+        HeldBy::Process(_) => None,
+        HeldBy::Kernel(kernel) => Some(format!("{} {}", kernel.via, escape::bytes(kernel.name.as_bytes()))),
+    })
+}
+
 fn name(process: &Process) -> String {
     let command = process.command.as_deref().unwrap_or("process");
     format!("{} {}", escape::bytes(command.as_bytes()), process.pid)

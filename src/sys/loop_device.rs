@@ -53,11 +53,6 @@ pub fn backing(device: BorrowedFd<'_>) -> Result<[u64; 2], Errno> {
     Errno::result(result).map(|_| [status.device, status.inode])
 }
 
-/// The same, with the device number taken apart.
-pub fn backing_file(device: BorrowedFd<'_>) -> Result<(Dev, u64), Errno> {
-    backing(device).map(unpack)
-}
-
 /// Takes the device number apart: `new_decode_dev` in `include/linux/kdev_t.h`.
 pub fn unpack([device, inode]: [u64; 2]) -> (Dev, u64) {
     let part = |number: u64| u32::try_from(number).unwrap_or(0);

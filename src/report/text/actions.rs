@@ -3,9 +3,7 @@
 
 use super::{Screen, Style};
 use crate::bytes::{Bytes, Gap};
-use crate::report::{
-    Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved,
-};
+use crate::report::{Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved};
 
 /// `Recovered 31.8 GiB of /var/log/app.log as /mnt/backup/app.log.`
 pub fn render_recovered(recovered: &Recovered, style: &Style) -> String {
@@ -153,7 +151,7 @@ mod tests {
     use super::*;
     use crate::bytes::Units;
     use crate::report::text::Detail;
-    use crate::report::{SCHEMA_VERSION, Tool};
+    use crate::report::{Process, SCHEMA_VERSION, Tool};
 
     fn style() -> Style {
         let (units, now) = (Units::Binary, SystemTime::UNIX_EPOCH);
