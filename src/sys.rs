@@ -7,7 +7,7 @@ pub mod clone;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
-mod loop_device;
+pub mod loop_device;
 mod message;
 pub mod mount;
 pub mod mount_namespace;

@@ -94,6 +94,7 @@ fn style(basics: &Basics, to_stdout: bool) -> Style {
         units: basics.units(),
         top: usize::MAX,
         directories: false,
+        hidden: false,
         detail: Detail::Normal,
         now: SystemTime::now(),
     }

@@ -155,7 +155,16 @@ mod tests {
 
     fn style() -> Style {
         let (units, now) = (Units::Binary, SystemTime::UNIX_EPOCH);
-        Style { width: 100, unicode: true, units, top: 10, directories: false, detail: Detail::Normal, now }
+        Style {
+            width: 100,
+            unicode: true,
+            units,
+            top: 10,
+            directories: false,
+            hidden: false,
+            detail: Detail::Normal,
+            now,
+        }
     }
 
     fn file(path: Option<&str>) -> Holder {
