@@ -455,13 +455,13 @@ fn the_number_of_another_process() {
         mkfifo never
         exec 9<> never
         "$0" fd first <&9 > said & first=$!
-        until grep -q ready said; do :; done
+        until grep -qs ready said; do :; done
         inode=$(sed 's/.*ino=\([0-9]*\).*/\1/' said)
         kill -9 $first; wait $first 2> /dev/null
         echo $((first - 1)) > /proc/sys/kernel/ns_last_pid
         "$0" fd second <&9 > said & second=$!
         test $first = $second || { echo "no reuse: $first $second"; exit 3; }
-        until grep -q ready said; do :; done
+        until grep -qs ready said; do :; done
         "$1" recover "$second:3" "$3" --inode "$inode"
     "#;
     let run = whyfull().arg(fs.path()).arg(out.path()).after(script);

@@ -339,7 +339,7 @@ mod tests {
         first.directory(0, 0, 2, b"", Side::Visible, tally(10, 1));
         first.directory(1, 0, 11, b"a", Side::Visible, tally(20, 2));
         second.directory(2, 1, 12, b"b", Side::Visible, tally(30, 3));
-        second.directory(3, 0, 9, b"b", Side::Visible, tally(5, 1));
+        second.directory(3, 0, 9, b"c", Side::Visible, tally(5, 1));
         first.directory(4, 0, 8, b"m", Side::Hidden(0), tally(1000, 4));
         first.addition(2, tally(7, 1));
         vec![first, second]
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(totals(&tree), (tally(72, 8), vec![tally(1000, 4)], tally(0, 0)));
         let largest = tree.largest(10, None);
         let shown: Vec<_> = largest.iter().map(|d| (d.path.to_str().unwrap(), d.tally)).collect();
-        assert_eq!(shown, [("a", tally(57, 6)), ("a/b", tally(37, 4)), ("b", tally(5, 1))]);
+        assert_eq!(shown, [("a", tally(57, 6)), ("a/b", tally(37, 4)), ("c", tally(5, 1))]);
         assert_eq!(tree.largest(10, Some(1)).len(), 2);
         assert_eq!(tree.largest(1, None), largest[..1]);
         assert_eq!(tree.largest(0, None), []);
