@@ -391,8 +391,8 @@ mod tests {
         let tree = Tree::new(records, 5);
         assert_eq!(totals(&tree), (tally(272, 10), vec![tally(1100, 5)], tally(0, 0)));
         let largest = tree.largest(10, None);
-        let c = largest.iter().find(|directory| directory.path == Path::new("b"));
-        assert_eq!(c.unwrap().tally, tally(105, 2), "50 is in b");
+        let c = largest.iter().find(|directory| directory.path == Path::new("c"));
+        assert_eq!(c.unwrap().tally, tally(105, 2), "50 is in c");
     }
 
     /// `m` with `m/d/e` and a file `m/f`, of which `m` is covered, and `out` outside.
