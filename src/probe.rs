@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
@@ -12,8 +12,12 @@ use nix::sys::statvfs::fstatvfs;
 use crate::bytes::Bytes;
 use crate::deadline::within;
 
-/// Often enough to see the swing of a busy filesystem; a call costs about a microsecond.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// Often enough to see the swing of a busy filesystem also in a short run; a call costs about a
+/// microsecond.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+const LONGEST_INTERVAL: Duration = Duration::from_millis(20);
+/// How many samples there are at least, of a run that is long enough.
+const SAMPLES: u32 = 50;
 
 /// What `df` prints, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +107,9 @@ impl Sampler {
         let (shared, watched) = (Arc::clone(&samples), Arc::clone(&fd));
         // Not joined: when the filesystem dies under it, the thread never returns.
         let thread = thread::Builder::new().name("sampler".into()).spawn(move || {
-            while stopped.recv_timeout(INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let clock = Instant::now();
+            let interval = || (clock.elapsed() / SAMPLES).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+            while stopped.recv_timeout(interval()) == Err(mpsc::RecvTimeoutError::Timeout) {
                 if let Ok(capacity) = Capacity::read(watched.as_fd()) {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).add(capacity);
                 }

@@ -135,7 +135,7 @@ impl Look<'_> {
                 Load::Files(files) => {
                     inside.rings.push(Ring { carrier: carrier.clone(), hold: carrier.hold(), files });
                 }
-                Load::Queue(count) => match self.queue(carrier, count) {
+                Load::Queue(count) => match self.queue(group, count) {
                     Ok((sightings, whole)) => {
                         let held = |sighting: Sighting| {
                             group.iter().map(move |by| Sighting { hold: by.hold(), ..sighting.clone() })
@@ -152,18 +152,17 @@ impl Look<'_> {
         inside
     }
 
-    /// What each has inside. One directory is opened for all that follow each other in a task.
+    /// What each has inside, seen through the first in its group that has not gone meanwhile. One directory
+    /// is opened for all that follow each other in a task.
     fn loads(&self, groups: &[&[Carrier]]) -> Vec<Load> {
         let mut opened: Option<(i32, OwnedFd)> = None;
-        let load = |group: &&[Carrier]| {
-            let [carrier, ..] = group else { return Load::Nothing };
+        let mut load = |carrier: &Carrier| {
             if opened.as_ref().is_none_or(|(task, _)| *task != carrier.task()) {
                 opened = self.open_fdinfo(carrier).map(|directory| (carrier.task(), directory)).ok();
             }
-            let Some((_, directory)) = &opened else { return Load::Nothing };
-            self.load(carrier, directory.as_fd())
+            self.load(carrier, opened.as_ref()?.1.as_fd())
         };
-        groups.iter().map(load).collect()
+        groups.iter().map(|group| group.iter().find_map(&mut load).unwrap_or(Load::Nothing)).collect()
     }
 
     fn open_fdinfo(&self, carrier: &Carrier) -> Result<OwnedFd, Errno> {
@@ -171,18 +170,17 @@ impl Look<'_> {
         openat(self.proc.directory, format!("{}/fdinfo", carrier.task()).as_str(), flags, Mode::empty())
     }
 
-    fn load(&self, carrier: &Carrier, fdinfo: BorrowedFd<'_>) -> Load {
+    /// `None` where it has gone.
+    fn load(&self, carrier: &Carrier, fdinfo: BorrowedFd<'_>) -> Option<Load> {
         let is_ring = || {
             let link = read_link(self.proc.directory, &CString::new(carrier.below()).unwrap_or_default());
             link.is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
         };
         if carrier.kind == Kind::Anonymous && !is_ring() {
-            return Load::Nothing;
+            return Some(Load::Nothing);
         }
-        let Ok(text) = read_record(fdinfo, Decimal::new(carrier.number).as_c_str()) else {
-            return Load::Nothing;
-        };
-        match carrier.kind {
+        let text = read_record(fdinfo, Decimal::new(carrier.number).as_c_str()).ok()?;
+        Some(match carrier.kind {
             Kind::Socket => match fdinfo::queued(&text) {
                 0 => Load::Nothing,
                 count => Load::Queue(count),
@@ -191,12 +189,24 @@ impl Look<'_> {
                 files if files == Registered::default() => Load::Nothing,
                 files => Load::Files(files),
             },
-        }
+        })
     }
 
-    /// What counts among the `count` descriptors in the queue of a socket, and whether they all could be
-    /// looked at.
-    fn queue(&self, carrier: &Carrier, count: usize) -> Result<(Vec<Sighting>, bool), Errno> {
+    /// What counts among the `count` descriptors in the queue of the socket that a group has, and whether
+    /// they all could be looked at.
+    fn queue(&self, group: &[Carrier], count: usize) -> Result<(Vec<Sighting>, bool), Errno> {
+        let mut result = Err(Errno::ESRCH);
+        for carrier in group {
+            result = self.queue_through(carrier, count);
+            // Gone meanwhile: another may still have it.
+            if !matches!(result, Err(Errno::ESRCH | Errno::EBADF)) {
+                break;
+            }
+        }
+        result
+    }
+
+    fn queue_through(&self, carrier: &Carrier, count: usize) -> Result<(Vec<Sighting>, bool), Errno> {
         if carrier.tid.is_some() || !self.proc.same_numbers {
             // Only a whole process can be asked for a descriptor.
             return Err(Errno::EOPNOTSUPP);
