@@ -180,6 +180,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         capacity.used_bytes = views.used;
     }
     let ledger = Ledger::close(&views);
+    let by_number = seen.scan.listed.then_some(mount.mountpoint.as_path());
     Filesystem {
         mountpoint: mount.mountpoint.clone(),
         root: mount.root.clone(),
@@ -194,7 +195,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         gap_bytes: ledger.gap,
         unexplained_bound_bytes: ledger.bound,
         ledger: rows(&ledger, hidden.as_deref(), outside, seen.counted.internal.as_ref()),
-        remedies: remedy::advise(&holders, hidden.as_deref().unwrap_or_default()),
+        remedies: remedy::advise(&holders, hidden.as_deref().unwrap_or_default(), by_number),
         holders,
         unattributed_reasons: reasons(&seen.scan),
         hidden: hidden.unwrap_or_default(),
@@ -403,7 +404,7 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
 }
 
 fn held_by_kernel(hold: &KernelHold) -> HeldBy {
-    HeldBy::Kernel(Kernel { via: hold.via.name(), name: hold.name.clone() })
+    HeldBy::Kernel(Kernel { via: hold.via.name(), name: hold.name.clone(), mounted: hold.mounted.clone() })
 }
 
 fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {
@@ -431,6 +432,7 @@ fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {
         system_service: membership.unit.clone().filter(|_| membership.is_system_service),
         unit: membership.unit,
         container: membership.container,
+        runtime: membership.runtime,
         pod: membership.pod,
     })
 }

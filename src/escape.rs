@@ -41,6 +41,30 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
+/// The same for a line that is shown: a word that could move the cursor or deceive the eye is written with
+/// the escapes of `$'...'`, as bash, ksh, zsh and POSIX.1-2024 know them.
+pub fn shell(word: &str, unicode: bool) -> String {
+    let shows = |c: char| !c.is_control() && !is_invisible(c) && (unicode || c.is_ascii());
+    if word.chars().all(shows) {
+        return quoted(word);
+    }
+    let mut text = String::from("$'");
+    for character in word.chars() {
+        match character {
+            '\'' | '\\' => text.extend(['\\', character]),
+            character if shows(character) => text.push(character),
+            character => {
+                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                    // Three digits: what follows is no part of it. Writing to a String cannot fail.
+                    let _ = write!(text, "\\{byte:03o}");
+                }
+            }
+        }
+    }
+    text.push('\'');
+    text
+}
+
 fn push(text: &mut String, character: char) {
     if character == '\\' || character.is_control() || is_invisible(character) {
         text.extend(character.escape_default());
@@ -74,11 +98,31 @@ mod tests {
         assert_eq!(ascii("größe"), "gr\\u{f6}\\u{df}e");
     }
 
+    #[test]
+    fn a_word_is_shown_as_a_shell_takes_it() {
+        assert_eq!(shell("/srv/a-b", true), "/srv/a-b");
+        assert_eq!(shell("it's", true), r"'it'\''s'");
+        assert_eq!(shell(r"a\b", true), r"'a\b'");
+        assert_eq!(shell("a\nb'\\1", true), r"$'a\012b\'\\1'");
+        assert_eq!(shell("größe", true), "'größe'");
+        assert_eq!(shell("größe", false), r"$'gr\303\266\303\237e'");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_reach_the_terminal_raw(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
             let text = bytes(&raw);
             proptest::prop_assert!(!text.chars().any(|c| c.is_control() || is_invisible(c)));
+        }
+
+        #[test]
+        fn a_shell_reads_back_what_is_shown(word in "[^\\x00]{0,24}", unicode in proptest::bool::ANY) {
+            let text = shell(&word, unicode);
+            proptest::prop_assert!(!text.chars().any(|c| c.is_control() || is_invisible(c)));
+            proptest::prop_assert!(unicode || text.is_ascii());
+            let script = format!("printf %s {text}");
+            let read = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+            proptest::prop_assert_eq!(read.stdout, word.into_bytes());
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
 pub use further::Found;
-pub use kernel::KernelHold;
+pub use kernel::{KernelHold, MountedAt};
 pub use places::Places;
 pub use scan::scan;
 

@@ -1,101 +1,131 @@
-//! What would free space: from the holders, and from what is hidden, to the command. Pure.
+//! What would free space: from the holders, and from what is hidden, to commands,
+//! the least harmful first. Pure.
 
+mod daemons;
+mod owner;
+mod single;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::bytes::Bytes;
-use crate::report::{Action, HeldBy, Hidden, Holder, Remedy};
+use crate::holders::MountedAt;
+use crate::holders::cgroup::Runtime;
+use crate::report::{Action, Hidden, Holder, Remedy};
+use daemons::{Reopener, warning};
+use owner::{Owner, writer};
 
-/// What a mount point hides is pointed out from here on.
+/// What a mount point hides is pointed out, and a file saved or emptied on its own, from here on.
 const WORTH_A_LOOK: Bytes = Bytes(1 << 20);
+/// As much of a container's id as its runtime prints.
+const SHORT_ID: usize = 12;
 
-/// Restarting each service that alone holds something, and looking at what mount points hide, unless
-/// that is listed already; what frees most first. What several units hold is freed by none of them alone.
-pub fn advise(holders: &[Holder], hidden: &[Hidden]) -> Vec<Remedy> {
-    let mut by_unit: BTreeMap<&str, Bytes> = BTreeMap::new();
-    for holder in holders.iter().filter(|holder| holder.bytes > Bytes::ZERO) {
-        if let Some(unit) = only_service(holder) {
-            *by_unit.entry(unit).or_default() += holder.bytes;
-        }
+/// What there is to do about each service, container, daemon, loop device and mount that alone holds
+/// something, about each other file on its own, and about what mount points hide, unless that is listed
+/// already. What frees most stands first. Where files can be named `by_number`, that is the mount point of
+/// their filesystem.
+pub fn advise(holders: &[Holder], hidden: &[Hidden], by_number: Option<&Path>) -> Vec<Remedy> {
+    let mut owned: BTreeMap<Owner<'_>, Vec<&Holder>> = BTreeMap::new();
+    for file in holders.iter().filter(|holder| holder.bytes > Bytes::ZERO) {
+        owned.entry(Owner::of(file)).or_default().push(file);
     }
-    let mut remedies: Vec<Remedy> = by_unit
-        .into_iter()
-        .map(|(unit, frees_bytes)| Remedy {
-            action: Action::RestartUnit,
-            frees_bytes,
-            command: ["systemctl", "restart", unit].map(str::to_owned).into(),
-            loses_data: true,
-        })
-        .chain(hidden.iter().filter_map(look_beneath))
+    let mut groups: Vec<Vec<Remedy>> = owned
+        .iter()
+        .map(|(owner, files)| about(owner, files, by_number))
+        .chain(hidden.iter().map(|hidden| look_beneath(hidden).into_iter().collect()))
+        .filter(|group| !group.is_empty())
         .collect();
-    remedies.sort_by_key(|remedy| std::cmp::Reverse(remedy.frees_bytes));
+    groups.sort_by_key(|group| Reverse(group.iter().map(|remedy| remedy.frees_bytes).max()));
+    let numbered = |(group, remedies): (usize, Vec<Remedy>)| {
+        remedies.into_iter().map(move |remedy| Remedy { group, ..remedy })
+    };
+    groups.into_iter().enumerate().flat_map(numbered).collect()
+}
+
+/// What can be done about the files of one owner, from the least harmful on.
+fn about(owner: &Owner<'_>, files: &[&Holder], by_number: Option<&Path>) -> Vec<Remedy> {
+    let mut remedies: Vec<Remedy> = reopen(owner, files).into_iter().collect();
+    remedies.extend(files.iter().filter_map(|file| single::recover(file, by_number)));
+    remedies.extend(end(owner, files));
+    remedies.extend(files.iter().filter_map(|file| single::release(file, by_number)));
     remedies
+}
+
+/// A signal to a daemon that holds nothing but logs among these files, or to what it holds besides.
+fn reopen(owner: &Owner<'_>, files: &[&Holder]) -> Option<Remedy> {
+    let daemon = files.iter().find_map(|file| writer(file))?;
+    let logs = files.iter().filter(|file| writer(file) == Some(daemon));
+    let bytes = logs.map(|file| file.bytes).sum();
+    Some(Remedy { loses_data: false, ..remedy(Action::ReopenLogs, bytes, signal(owner, daemon)?) })
+}
+
+fn signal(owner: &Owner<'_>, daemon: &Reopener) -> Option<Vec<String>> {
+    let signal = daemon.signal;
+    match owner {
+        // What else runs in the unit may not expect it.
+        Owner::Service(unit) => {
+            Some(words(&["systemctl", "kill", "--kill-who=main", &format!("--signal={signal}"), unit]))
+        }
+        Owner::Daemon(pids) => {
+            let mut command = words(&["kill", &format!("-{signal}")]);
+            command.extend(pids.iter().map(ToString::to_string));
+            Some(command)
+        }
+        Owner::Container(..) | Owner::Loop(_) | Owner::Mount(_) | Owner::Nobody { .. } => None,
+    }
+}
+
+/// What makes an owner let go of all it holds.
+fn end(owner: &Owner<'_>, files: &[&Holder]) -> Option<Remedy> {
+    let bytes = files.iter().map(|file| file.bytes).sum();
+    let (action, command) = match owner {
+        Owner::Service(unit) => (Action::RestartUnit, words(&["systemctl", "restart", unit])),
+        Owner::Container(runtime, id) => (Action::RestartContainer, restart(*runtime, id)),
+        Owner::Loop(device) => (Action::DetachLoop, words(&["losetup", "-d", device])),
+        Owner::Mount(mounted) => (Action::Unmount, unmount(mounted)?),
+        Owner::Daemon(_) | Owner::Nobody { .. } => return None,
+    };
+    let warning = match owner {
+        // The kernel detaches it when nobody uses it any more: drivers/block/loop.c, `loop_clr_fd`.
+        Owner::Loop(_) => Some("it lets go only when nothing is mounted from it: unmount that first"),
+        _ => files.iter().find_map(|file| warning(file)),
+    };
+    Some(Remedy { warning, ..remedy(action, bytes, command) })
+}
+
+fn restart(runtime: Runtime, id: &str) -> Vec<String> {
+    let id = id.get(..SHORT_ID).unwrap_or(id);
+    match runtime {
+        Runtime::Docker => words(&["docker", "restart", id]),
+        Runtime::Podman => words(&["podman", "restart", id]),
+        // The kubelet starts it again.
+        Runtime::Kubernetes => words(&["crictl", "stop", id]),
+    }
+}
+
+fn unmount(mounted: &MountedAt) -> Option<Vec<String>> {
+    let umount = ["umount", mounted.point.to_str()?];
+    Some(match mounted.task {
+        None => words(&umount),
+        Some(task) => [words(&["nsenter", "-t", &task.to_string(), "-m"]), words(&umount)].concat(),
+    })
 }
 
 /// Only whoever knows the files can say which of them may go.
 fn look_beneath(hidden: &Hidden) -> Option<Remedy> {
-    let mountpoint = hidden.mountpoint.to_str()?;
-    (hidden.bytes > WORTH_A_LOOK && hidden.largest.is_none()).then(|| Remedy {
-        action: Action::ListHidden,
-        frees_bytes: hidden.bytes,
-        command: ["whyfull", "--hidden", mountpoint].map(str::to_owned).into(),
-        loses_data: false,
-    })
+    let command = words(&["whyfull", "--hidden", hidden.mountpoint.to_str()?]);
+    (hidden.bytes > WORTH_A_LOOK && hidden.largest.is_none())
+        .then(|| Remedy { loses_data: false, ..remedy(Action::ListHidden, hidden.bytes, command) })
 }
 
-/// The service that all holders of an inode belong to. Not those inside a container, where the
-/// system's manager does not reach.
-fn only_service(holder: &Holder) -> Option<&str> {
-    let mut units = holder.held_by.iter().map(|held_by| match held_by {
-        HeldBy::Process(process) => {
-            let unit = process.system_service.as_deref();
-            unit.filter(|_| process.container.is_none())
-        }
-        // What the kernel holds stays when the service has ended.
-        HeldBy::Kernel(_) => None,
-    });
-    let first = units.next()??;
-    units.all(|unit| unit == Some(first)).then_some(first)
+/// One that loses the data, about more than one file.
+fn remedy(action: Action, frees_bytes: Bytes, command: Vec<String>) -> Remedy {
+    Remedy { group: 0, action, inode: None, frees_bytes, command, loses_data: true, warning: None }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::{Kernel, Process};
-
-    fn held(bytes: u64, services: &[Option<&str>]) -> Holder {
-        let process = |service: Option<&str>| {
-            HeldBy::Process(Process { system_service: service.map(str::to_owned), ..Process::default() })
-        };
-        let held_by = services.iter().copied().map(process).collect();
-        Holder { bytes: Bytes(bytes), held_by, ..Holder::default() }
-    }
-
-    #[test]
-    fn a_service_frees_what_it_alone_holds() {
-        let (a, b) = (Some("a.service"), Some("b.service"));
-        let holders = [
-            held(5, &[a]),
-            held(7, &[b]),
-            held(3, &[a, a]),
-            held(100, &[a, b]),
-            held(100, &[None]),
-            held(0, &[a]),
-        ];
-        let mut by_kernel = held(100, &[a]);
-        by_kernel.held_by.push(HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop0".to_owned() }));
-        let holders = [holders.as_slice(), &[by_kernel]].concat();
-        let advice: Vec<_> =
-            advise(&holders, &[]).into_iter().map(|r| (r.command[2].clone(), r.frees_bytes)).collect();
-        assert_eq!(advice, [("a.service".to_owned(), Bytes(8)), ("b.service".to_owned(), Bytes(7))]);
-    }
-
-    #[test]
-    fn what_is_hidden_is_pointed_out_until_it_is_listed() {
-        let hidden =
-            |bytes, largest| Hidden { mountpoint: "/m".into(), bytes: Bytes(bytes), inodes: 2, largest };
-        let all = [hidden(2 << 20, None), hidden(3 << 20, Some(Vec::new())), hidden(4096, None)];
-        let [remedy] = advise(&[], &all).try_into().unwrap();
-        assert_eq!((remedy.action, remedy.frees_bytes), (Action::ListHidden, Bytes(2 << 20)));
-        assert_eq!(remedy.command, ["whyfull", "--hidden", "/m"]);
-    }
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
 }

@@ -4,10 +4,12 @@
 mod actions;
 pub mod flags;
 pub mod json;
+mod remedy;
 mod serialize;
 pub mod text;
 
 pub use actions::{Copied, Index, Method as CopyMethod, Recovered, ReleaseMethod, Released, Saved};
+pub use remedy::{Action, Remedy};
 pub use serialize::timestamp;
 
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::bytes::{Bytes, Gap};
+use crate::holders::MountedAt;
+use crate::holders::cgroup::Runtime;
 use crate::ledger::{Basis, Cause};
 
 /// The version of the names.
@@ -169,7 +173,8 @@ pub struct Filesystem {
     pub directories: Vec<Directory>,
     /// Why it may be full when bytes are not the reason.
     pub findings: Vec<Finding>,
-    /// What would free space.
+    /// What would free space: in groups, of which the one that frees most stands first, and in each from the
+    /// least harmful on.
     pub remedies: Vec<Remedy>,
     /// How many processes were looked into.
     pub processes_read: u64,
@@ -328,12 +333,15 @@ pub enum HeldBy {
 }
 
 /// Something in the kernel that holds an inode.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Kernel {
     /// `loop`, `mount`, `binfmt_misc` or `uprobe`.
     pub via: &'static str,
     /// The device, the mount point and how to get there, the entry, the event.
     pub name: String,
+    /// Where it can be unmounted.
+    #[serde(skip)]
+    pub mounted: Option<MountedAt>,
 }
 
 /// A process that holds an inode.
@@ -365,6 +373,9 @@ pub struct Process {
     pub system_service: Option<String>,
     /// The container's id.
     pub container: Option<String>,
+    /// What runs that container, if root can tell it to.
+    #[serde(skip)]
+    pub runtime: Option<Runtime>,
     /// The Kubernetes pod's uid.
     pub pod: Option<String>,
 }
@@ -454,29 +465,6 @@ pub enum Severity {
     Warning,
     /// It fails now.
     Critical,
-}
-
-/// One thing that would free space.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Remedy {
-    /// Of which kind.
-    pub action: Action,
-    /// What it gives back.
-    pub frees_bytes: Bytes,
-    /// The command as argv, never a shell string.
-    pub command: Vec<String>,
-    /// Whether the data in the deleted files is gone then.
-    pub loses_data: bool,
-}
-
-/// The things that can be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Restart a service of the system's manager.
-    RestartUnit,
-    /// List what a mount point hides, to see what of it may go.
-    ListHidden,
 }
 
 /// Something that could not be looked at.

@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn what_the_kernel_holds_is_no_process_without_a_unit() {
-        let device = |name: &str| HeldBy::Kernel(Kernel { via: "loop", name: name.to_owned() });
+        let device =
+            |name: &str| HeldBy::Kernel(Kernel { via: "loop", name: name.to_owned(), ..Kernel::default() });
         let process = HeldBy::Process(Process::default());
         let held = |bytes, held_by| Holder { bytes: Bytes(bytes), held_by, ..Holder::default() };
         let holders =

@@ -10,8 +10,21 @@ pub struct Membership {
     pub is_system_service: bool,
     /// The container's id as its runtime prints it: 64 hex digits.
     pub container: Option<String>,
+    /// Whose container that is, where its name tells and root's own runtime has it.
+    pub runtime: Option<Runtime>,
     /// The uid of the Kubernetes pod.
     pub pod: Option<String>,
+}
+
+/// What runs containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Runtime {
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+    /// A kubelet, through the runtime of its node.
+    Kubernetes,
 }
 
 /// Reads `hierarchy:controllers:path` lines: cgroups(7). Where several hierarchies are mounted, the
@@ -25,8 +38,12 @@ pub fn parse(text: &str) -> Membership {
         };
         let components: Vec<&str> = path.split('/').filter(|component| !component.is_empty()).collect();
         let innermost = |pick: fn(&str) -> Option<String>| components.iter().rev().find_map(|c| pick(c));
-        found.container = found.container.or_else(|| innermost(container));
         found.pod = found.pod.or_else(|| innermost(pod));
+        if found.container.is_none() {
+            found.container = innermost(container);
+            found.runtime =
+                found.container.as_deref().and_then(|id| runtime(&components, id, found.pod.as_deref()));
+        }
         if matches!(controllers, "" | "name=systemd") {
             found.unit = found.unit.or_else(|| innermost(unit));
             let slices = components.iter().take_while(|component| is_a(component, "slice")).count();
@@ -57,6 +74,24 @@ fn container(component: &str) -> Option<String> {
     (id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
+/// What runs the container with that id. None for those that users run without root, which root's own
+/// runtime does not know.
+fn runtime(components: &[&str], id: &str, pod: Option<&str>) -> Option<Runtime> {
+    if components.first() == Some(&"user.slice") {
+        return None;
+    }
+    if pod.is_some() {
+        return Some(Runtime::Kubernetes);
+    }
+    let at = components.iter().rposition(|component| component.contains(id))?;
+    let parent = at.checked_sub(1).and_then(|above| components.get(above)).copied();
+    match components.get(at)?.split_once('-').map(|(prefix, _)| prefix).or(parent)? {
+        "docker" => Some(Runtime::Docker),
+        "libpod" | "libpod_parent" => Some(Runtime::Podman),
+        _ => None,
+    }
+}
+
 /// `pod<uid>` or, through systemd, `kubepods-burstable-pod<uid with _ for ->.slice`.
 fn pod(component: &str) -> Option<String> {
     const UID_LENGTH: usize = 36;
@@ -80,8 +115,13 @@ mod tests {
             unit: owned(unit),
             is_system_service: false,
             container: owned(container),
+            runtime: None,
             pod: owned(pod),
         }
+    }
+
+    fn run_by(runtime: Runtime, membership: Membership) -> Membership {
+        Membership { runtime: Some(runtime), ..membership }
     }
 
     #[test]
@@ -110,21 +150,39 @@ mod tests {
 
     #[test]
     fn containers_and_pods_by_every_runtime() {
-        for (path, unit) in [
-            (format!("/system.slice/docker-{ID}.scope"), Some(format!("docker-{ID}.scope"))),
-            (format!("/docker/{ID}"), None),
-            (format!("/machine.slice/libpod-{ID}.scope/container"), Some(format!("libpod-{ID}.scope"))),
+        for (path, unit, runtime) in [
+            (
+                format!("/system.slice/docker-{ID}.scope"),
+                Some(format!("docker-{ID}.scope")),
+                Some(Runtime::Docker),
+            ),
+            (format!("/docker/{ID}"), None, Some(Runtime::Docker)),
+            (format!("/docker/{ID}/inner"), None, Some(Runtime::Docker)),
+            (
+                format!("/machine.slice/libpod-{ID}.scope/container"),
+                Some(format!("libpod-{ID}.scope")),
+                Some(Runtime::Podman),
+            ),
+            (format!("/default/{ID}"), None, None),
+            (
+                format!("/user.slice/user-1.slice/user@1.service/user.slice/libpod-{ID}.scope"),
+                Some(format!("libpod-{ID}.scope")),
+                None,
+            ),
         ] {
-            assert_eq!(parse(&format!("0::{path}")), membership(unit.as_deref(), Some(ID), None), "{path}");
+            let expected = Membership { runtime, ..membership(unit.as_deref(), Some(ID), None) };
+            assert_eq!(parse(&format!("0::{path}")), expected, "{path}");
         }
         let systemd = format!(
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{ID}.scope",
             UID.replace('-', "_")
         );
         let unit = format!("cri-containerd-{ID}.scope");
-        assert_eq!(parse(&format!("0::{systemd}")), membership(Some(&unit), Some(ID), Some(UID)));
+        let expected = run_by(Runtime::Kubernetes, membership(Some(&unit), Some(ID), Some(UID)));
+        assert_eq!(parse(&format!("0::{systemd}")), expected);
         let cgroupfs = format!("/kubepods/besteffort/pod{UID}/{ID}");
-        assert_eq!(parse(&format!("0::{cgroupfs}")), membership(None, Some(ID), Some(UID)));
+        let expected = run_by(Runtime::Kubernetes, membership(None, Some(ID), Some(UID)));
+        assert_eq!(parse(&format!("0::{cgroupfs}")), expected);
         assert_eq!(parse("0::/kubepods/podinfo"), Membership::default());
     }
 
@@ -134,7 +192,10 @@ mod tests {
             format!("12:memory:/docker/{ID}\n4:cpu:/other.service\n1:name=systemd:/system.slice/x.service\n");
         assert_eq!(
             parse(&text),
-            Membership { is_system_service: true, ..membership(Some("x.service"), Some(ID), None) }
+            Membership {
+                is_system_service: true,
+                ..run_by(Runtime::Docker, membership(Some("x.service"), Some(ID), None))
+            }
         );
     }
 }

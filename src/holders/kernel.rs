@@ -25,6 +25,23 @@ pub struct KernelHold {
     pub via: KernelVia,
     /// What holds it: a device, a mount point and the way to it, an entry, an event.
     pub name: String,
+    /// Where it can be unmounted, if it is a mount to which a way leads.
+    pub mounted: Option<MountedAt>,
+}
+
+impl KernelHold {
+    fn new(via: KernelVia, name: String) -> Self {
+        Self { via, name, mounted: None }
+    }
+}
+
+/// A mount point, and whose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MountedAt {
+    /// From the root of its mount namespace.
+    pub point: PathBuf,
+    /// A process in that namespace, where it is not our own.
+    pub task: Option<u32>,
 }
 
 /// The ways in which the kernel can hold an inode.
@@ -99,8 +116,7 @@ impl Attribution<'_> {
         let points: Vec<&Path> = mounts.iter().map(|mounted| mounted.point.as_path()).collect();
         for (mounted, opened) in mounts.iter().zip(namespace.open(&points, timeout)) {
             let What::Deleted { filesystem, root } = &mounted.what else { continue };
-            let name = namespaces.way_to(namespace, &mounted.point);
-            let hold = KernelHold { via: KernelVia::Mount, name };
+            let hold = namespaces.hold(namespace, &mounted.point);
             let path = self.places.path_of(*filesystem, root);
             match opened.and_then(|fd| statx_fd(fd.as_fd())) {
                 Ok(stat) if mounted.is_shown_by(&stat) => {
@@ -108,8 +124,11 @@ impl Attribution<'_> {
                         self.mounted(*filesystem, stat, path, hold);
                     }
                 }
-                // Another mount lies over it, or there is no way to it.
-                other => self.unreached(*filesystem, path, hold, &mounted.point, other.err()),
+                // Another mount lies over it, or there is no way to it: none to unmount it either.
+                other => {
+                    let hold = KernelHold { mounted: None, ..hold };
+                    self.unreached(*filesystem, path, hold, &mounted.point, other.err());
+                }
             }
         }
     }
@@ -141,7 +160,7 @@ impl Attribution<'_> {
     /// Loop devices whose file has no name any more.
     fn loops(&mut self, timeout: Duration) {
         for device in loops::on_deleted_files(Path::new("/sys/block"), timeout) {
-            let hold = KernelHold { via: KernelVia::Loop, name: device.node.to_string_lossy().into_owned() };
+            let hold = KernelHold::new(KernelVia::Loop, device.node.to_string_lossy().into_owned());
             let (filesystem, errno) = match device.inode {
                 Ok((dev, inode)) if self.attach((dev, None, inode), &hold) => continue,
                 Ok((dev, _)) => (self.places.devices.get(&dev).copied(), None),

@@ -5,6 +5,7 @@ mod actions;
 mod deleted;
 mod hidden;
 mod layout;
+mod remedies;
 mod rows;
 mod skips;
 mod table;
@@ -189,7 +190,7 @@ impl Screen<'_> {
         }
         rows::write(self, filesystem);
         held_open(self, filesystem);
-        tables::remedies(self, filesystem);
+        remedies::write(self, filesystem);
         Some(explained(filesystem, self.style.units))
     }
 

@@ -12,10 +12,11 @@ use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 
 use super::tasks::{Tasks, inode_in, tasks};
+use super::{KernelHold, KernelVia, MountedAt};
 use crate::capability::{Capability, Effective};
 use crate::holders::places::Places;
 use crate::mounts::mountinfo;
-use crate::sys::stat::Stat;
+use crate::sys::stat::{Stat, statx_fd};
 use crate::sys::{Dev, mount_namespace, scout};
 
 /// include/uapi/linux/magic.h.
@@ -94,16 +95,22 @@ impl Namespaces {
         self.all.iter()
     }
 
-    /// A mount point, and how to get there.
-    pub(super) fn way_to(&self, namespace: &Namespace, point: &Path) -> String {
-        let point = point.display();
-        let Some(inode) = namespace.inode else { return point.to_string() };
-        let tasks = self.tasks.get_or_init(|| tasks(&self.proc, true, self.timeout));
-        match tasks.by_namespace.get(&inode) {
-            Some(task) => format!("{point} (nsenter -t {task} -m)"),
-            None if tasks.all => format!("{point} (mnt:[{inode}], no process)"),
-            None => format!("{point} (mnt:[{inode}])"),
-        }
+    /// A mount as a holder: named by its mount point, and how to get there.
+    pub(super) fn hold(&self, namespace: &Namespace, at: &Path) -> KernelHold {
+        let point = at.display();
+        let mounted = |task| Some(MountedAt { point: at.to_owned(), task });
+        let (name, mounted) = match namespace.inode {
+            None => (point.to_string(), mounted(None)),
+            Some(inode) => {
+                let tasks = self.tasks.get_or_init(|| tasks(&self.proc, true, self.timeout));
+                match tasks.by_namespace.get(&inode) {
+                    Some(&task) => (format!("{point} (nsenter -t {task} -m)"), mounted(Some(task))),
+                    None if tasks.all => (format!("{point} (mnt:[{inode}], no process)"), None),
+                    None => (format!("{point} (mnt:[{inode}])"), None),
+                }
+            }
+        };
+        KernelHold { via: KernelVia::Mount, name, mounted }
     }
 }
 
@@ -117,6 +124,12 @@ impl Namespace {
         let names: Vec<CString> = paths.iter().map(from_here).collect();
         let opened = scout::open_each(self.entry.as_ref().map(AsFd::as_fd), &names, timeout);
         opened.unwrap_or_else(|errno| paths.iter().map(|_| Err(errno)).collect())
+    }
+
+    /// Whether a mount in it is what is seen at its mount point.
+    pub(super) fn shows(&self, mounted: &Mounted, timeout: Duration) -> bool {
+        let opened = self.open(&[&mounted.point], timeout).pop().unwrap_or(Err(Errno::ENOENT));
+        opened.and_then(|fd| statx_fd(fd.as_fd())).is_ok_and(|stat| mounted.is_shown_by(&stat))
     }
 
     /// Whether a path leads nowhere in it.

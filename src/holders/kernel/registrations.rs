@@ -29,8 +29,10 @@ pub(super) fn read(namespaces: &Namespaces, timeout: Duration) -> Vec<Claim> {
                 What::BinfmtMisc => kept_interpreters(namespace, point, timeout),
                 What::Tracefs => probed_files(namespace, point, timeout),
                 What::Image { file } => {
-                    let hold =
-                        KernelHold { via: KernelVia::Mount, name: namespaces.way_to(namespace, point) };
+                    let mut hold = namespaces.hold(namespace, point);
+                    if !namespace.shows(mounted, timeout) {
+                        hold.mounted = None;
+                    }
                     vec![(file.clone(), hold)]
                 }
             };
@@ -56,7 +58,7 @@ fn kept_interpreters(namespace: &Namespace, point: &Path, timeout: Duration) -> 
     let entry = |name: &Vec<u8>| {
         let text = contents(root.as_fd(), OsStr::from_bytes(name)).ok()?;
         let name = String::from_utf8_lossy(name).into_owned();
-        Some((kept_interpreter(&text)?, KernelHold { via: KernelVia::BinfmtMisc, name }))
+        Some((kept_interpreter(&text)?, KernelHold::new(KernelVia::BinfmtMisc, name)))
     };
     names.iter().filter_map(entry).collect()
 }
@@ -67,7 +69,7 @@ fn probed_files(namespace: &Namespace, point: &Path, timeout: Duration) -> Vec<(
     let text = contents(root.as_fd(), OsStr::new("uprobe_events")).unwrap_or_default();
     let probe = |line| {
         let (name, path) = probed_file(line)?;
-        Some((path, KernelHold { via: KernelVia::Uprobe, name }))
+        Some((path, KernelHold::new(KernelVia::Uprobe, name)))
     };
     text.split(|&byte| byte == b'\n').filter_map(probe).collect()
 }

@@ -8,10 +8,7 @@ use super::Screen;
 use super::layout::{ago, cut_start, list};
 use super::table::{self, Align, column, expendable};
 use crate::bytes::{Bytes, Gap, Units, grouped};
-use crate::escape::quoted;
-use crate::report::{
-    Action, Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason,
-};
+use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason};
 
 /// How much of a container's id is shown, as its runtime does.
 const SHORT_ID: usize = 12;
@@ -152,8 +149,8 @@ fn command(holder: &Holder) -> Cow<'_, str> {
     match holder.held_by.first() {
         Some(HeldBy::Process(process)) => process.command.as_deref().unwrap_or_default().into(),
         // A device says itself what it is.
-        Some(HeldBy::Kernel(Kernel { via: "loop", name })) => name.into(),
-        Some(HeldBy::Kernel(Kernel { via, name })) => format!("{via} {name}").into(),
+        Some(HeldBy::Kernel(Kernel { via: "loop", name, .. })) => name.into(),
+        Some(HeldBy::Kernel(Kernel { via, name, .. })) => format!("{via} {name}").into(),
         None => "(unknown)".into(),
     }
 }
@@ -163,35 +160,6 @@ fn unit(holder: &Holder) -> &str {
     let Some(HeldBy::Process(process)) = holder.held_by.first() else { return "" };
     let container = process.container.as_deref().map(|id| id.get(..SHORT_ID).unwrap_or(id));
     container.or(process.unit.as_deref()).unwrap_or_default()
-}
-
-/// What would free the space.
-pub(super) fn remedies(screen: &mut Screen<'_>, filesystem: &Filesystem) {
-    if filesystem.remedies.is_empty() {
-        return;
-    }
-    screen.blank();
-    screen.line("What would free it:");
-    screen.blank();
-    let units = screen.style.units;
-    let names = &*screen;
-    let shown = filesystem.remedies.iter().take(screen.style.top);
-    let rows: Vec<Vec<String>> = shown
-        .map(|remedy| {
-            let words: Vec<String> =
-                remedy.command.iter().map(|word| names.name(quoted(word).as_bytes())).collect();
-            let note = match remedy.action {
-                Action::RestartUnit => "(the deleted data is gone then)",
-                Action::ListHidden => "(lists what is covered)",
-            };
-            vec![units.format(remedy.frees_bytes), format!("sudo {}", words.join(" ")), note.to_owned()]
-        })
-        .collect();
-    table::write(
-        screen,
-        &[column("", Align::Right), column("", Align::Left), expendable("", Align::Left, 1)],
-        &rows,
-    );
 }
 
 /// The largest directories, cumulative like du.

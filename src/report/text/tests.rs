@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::census::Tally;
+use crate::holders::MountedAt;
 use crate::ledger::{Ledger, Views};
 use crate::limits::Limits;
 use crate::report::{
@@ -43,11 +44,14 @@ fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str,
         pid,
         fd: Some(fd),
         via: "fd",
+        flags: Some("O_WRONLY|O_APPEND".into()),
         command: named(command),
         unit: named(unit),
         ..Process::default()
     };
     Holder {
+        inode: 4_063_241,
+        kind: "file",
         bytes: Bytes(tenths * TENTH),
         path: Some(path.into()),
         written: Some(now() - Duration::from_secs(age)),
@@ -117,7 +121,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         gap_bytes: ledger.gap,
         ledger: ledger.rows.iter().map(row).collect(),
         unexplained_bound_bytes: ledger.bound,
-        remedies: crate::remedy::advise(&holders, hidden.as_slice()),
+        remedies: crate::remedy::advise(&holders, hidden.as_slice(), Some("/".as_ref())),
         holders,
         unattributed_reasons: Vec::new(),
         hidden: hidden.into_iter().collect(),
@@ -215,7 +219,7 @@ fn what_mount_points_hide() {
         |path: &str, tenths, inodes| Entry { path: path.into(), bytes: Bytes(tenths * TENTH), inodes };
     disk.hidden[0].largest =
         Some(vec![entry("/var/lib/docker/overlay2", 18, 290), entry("/var/lib/docker/old\nimage.tar", 3, 1)]);
-    disk.remedies = crate::remedy::advise(&disk.holders, &disk.hidden);
+    disk.remedies = crate::remedy::advise(&disk.holders, &disk.hidden, None);
     let empty =
         |path: &str, largest| Hidden { mountpoint: path.into(), bytes: Bytes(4096), inodes: 1, largest };
     disk.hidden.extend([
@@ -319,10 +323,10 @@ fn several_filesystems_one_dead_one_interrupted() {
 fn held_by_the_kernel() {
     let kernel = |tenths, inode, via, name: &str, path: &str| Holder {
         inode,
-        held_by: vec![HeldBy::Kernel(Kernel { via, name: name.to_owned() })],
+        held_by: vec![HeldBy::Kernel(Kernel { via, name: name.to_owned(), ..Kernel::default() })],
         ..holder(tenths, 1, 1, "", "", path, 60)
     };
-    let both = HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop4".to_owned() });
+    let both = HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop4".to_owned(), ..Kernel::default() });
     let mut holders = vec![
         kernel(200, 12, "loop", "/dev/loop3", "/srv/images/old.img"),
         kernel(
@@ -335,6 +339,9 @@ fn held_by_the_kernel() {
         holder(1, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 60),
     ];
     holders[2].held_by.push(both);
+    let HeldBy::Kernel(mount) = &mut holders[1].held_by[0] else { unreachable!() };
+    mount.mounted =
+        Some(MountedAt { point: "/var/lib/containers/a/b/c/resolv.conf".into(), task: Some(4711) });
     let views = Views { kernel: tally(220, 2), unlinked: tally(1, 1), ..full_views() };
     insta::assert_snapshot!(screen(&report(vec![filesystem(&views, holders)]), &style()));
 }

@@ -1,0 +1,129 @@
+//! What would free the space: a line for each thing to do, and below the first what else can be done about
+//! the same files.
+
+use super::Screen;
+use super::layout::{pad_end, pad_start, wrap};
+use crate::bytes::Bytes;
+use crate::escape::shell;
+use crate::report::{Action, Filesystem, Remedy};
+use unicode_width::UnicodeWidthStr;
+
+/// Where commands below the first begin, counted from it.
+const LABEL_WIDTH: usize = 20;
+/// How far commands are set in where there is no room for that.
+const NARROW: usize = 4;
+
+pub(super) fn write(screen: &mut Screen<'_>, filesystem: &Filesystem) {
+    let shown = shown(&filesystem.remedies, screen.style.top);
+    if shown.is_empty() {
+        return;
+    }
+    screen.blank();
+    screen.line("What would free it:");
+    screen.blank();
+    let amounts: Vec<String> =
+        shown.iter().map(|remedy| screen.style.units.format(remedy.frees_bytes)).collect();
+    let amount_width = amounts.iter().map(|amount| amount.width()).max().unwrap_or(0);
+    let indent = amount_width + 4;
+    let commands: Vec<String> = shown.iter().map(|remedy| command(screen, remedy)).collect();
+    let room = screen.style.width.saturating_sub(indent);
+    let with_room = shown.iter().zip(&commands).filter_map(|(remedy, command)| {
+        let width = command.width();
+        (width + 2 + note(remedy).width() <= room).then_some(width)
+    });
+    let column = with_room.max().unwrap_or(0);
+    for (index, ((remedy, command), amount)) in shown.iter().zip(&commands).zip(&amounts).enumerate() {
+        let command = with_note(command, note(remedy), column, room);
+        screen.line(&format!("  {}  {command}", pad_start(amount, amount_width)));
+        if let Some(warning) = remedy.warning {
+            beware(screen, indent, warning);
+        }
+        if index == 0 {
+            others(screen, indent, remedy, &filesystem.remedies);
+        }
+    }
+}
+
+/// A command with its note: in the notes' column, or right behind, or not at all.
+fn with_note(command: &str, note: &str, column: usize, room: usize) -> String {
+    if command.width() <= column && column + 2 + note.width() <= room {
+        format!("{}  {note}", pad_end(command, column))
+    } else if command.width() + 2 + note.width() <= room {
+        format!("{command}  {note}")
+    } else {
+        command.to_owned()
+    }
+}
+
+/// Of each group the least harmful, and what frees more than that.
+fn shown(remedies: &[Remedy], top: usize) -> Vec<&Remedy> {
+    let mut group = None;
+    let mut freed = Bytes::ZERO;
+    let more = |remedy: &&Remedy| {
+        if group != Some(remedy.group) {
+            (group, freed) = (Some(remedy.group), Bytes::ZERO);
+        }
+        let frees_more = remedy.frees_bytes > freed;
+        freed = freed.max(remedy.frees_bytes);
+        frees_more
+    };
+    remedies.iter().filter(more).take(top).collect()
+}
+
+/// What else can be done about the largest file of that group.
+fn others(screen: &mut Screen<'_>, indent: usize, shown: &Remedy, all: &[Remedy]) {
+    let others: Vec<&Remedy> =
+        all.iter().filter(|other| other.group == shown.group && *other != shown).collect();
+    let of = |action| others.iter().find(|other| other.action == action);
+    let copies = others.iter().filter(|other| other.action == Action::Recover).count();
+    let largest = if copies > 1 { format!("(the largest of {copies})") } else { String::new() };
+    if let Some(copy) = of(Action::Recover) {
+        labelled(screen, indent, "keep a copy first:", copy, &largest);
+    }
+    if let Some(restart) = of(Action::RestartUnit).filter(|restart| restart.frees_bytes <= shown.frees_bytes)
+    {
+        labelled(screen, indent, "if that fails:", restart, note(restart));
+    }
+    if let Some(release) = of(Action::Release).filter(|release| release.warning.is_none()) {
+        labelled(screen, indent, "without a restart:", release, note(release));
+    }
+}
+
+/// A command under a label, beside it where there is room, with a note behind it where there is room.
+fn labelled(screen: &mut Screen<'_>, indent: usize, label: &str, remedy: &Remedy, note: &str) {
+    let command = command(screen, remedy);
+    let room = screen.style.width.saturating_sub(indent);
+    if LABEL_WIDTH + command.width() <= room {
+        let command = with_note(&command, note, 0, room - LABEL_WIDTH);
+        screen.line(&format!("{:indent$}{label:LABEL_WIDTH$}{command}", ""));
+    } else {
+        let own_indent = if command.width() <= room { indent } else { NARROW };
+        screen.line(&format!("{:indent$}{label}", ""));
+        let command = with_note(&command, note, 0, screen.style.width.saturating_sub(own_indent));
+        screen.line(&format!("{:own_indent$}{command}", ""));
+    }
+}
+
+fn beware(screen: &mut Screen<'_>, indent: usize, warning: &str) {
+    let room = screen.style.width.saturating_sub(indent);
+    for line in wrap(&format!("beware: {warning}"), room) {
+        screen.line(&format!("{:indent$}{line}", ""));
+    }
+}
+
+/// As it can be copied.
+fn command(screen: &Screen<'_>, remedy: &Remedy) -> String {
+    let words: Vec<String> = remedy.command.iter().map(|word| shell(word, screen.style.unicode)).collect();
+    format!("sudo {}", words.join(" "))
+}
+
+fn note(remedy: &Remedy) -> &'static str {
+    match remedy.action {
+        Action::ReopenLogs => "(reopens its logs)",
+        Action::RestartUnit | Action::RestartContainer => "(the deleted data is gone then)",
+        Action::DetachLoop | Action::Unmount => "(its data is lost)",
+        Action::Release => "(its data is lost)",
+        Action::ListHidden => "(lists what is covered)",
+        Action::Recover => "",
+    }
+}
