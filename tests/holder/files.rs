@@ -13,7 +13,9 @@ use nix::fcntl::FallocateFlags;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::mman::{MapFlags, ProtFlags};
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::tasks::fork_companion;
 use crate::{Held, fill, wait_for_end_of_input};
@@ -168,6 +170,21 @@ pub(crate) fn hostile_map(directory: &Path, size: u64) -> io::Result<()> {
 pub(crate) fn appending(path: &Path, size: u64) -> io::Result<()> {
     drop(create(path, size)?);
     on_demand(OpenOptions::new().append(true).open(path)?, path, size)
+}
+
+/// A log of something that is called rsyslogd, which closes it when it gets HUP.
+pub(crate) fn reopening_log(path: &Path, size: u64) -> io::Result<()> {
+    let mut hangup = SigSet::empty();
+    hangup.add(Signal::SIGHUP);
+    hangup.thread_block()?;
+    prctl::set_name(c"rsyslogd")?;
+    drop(create(path, size)?);
+    let log = OpenOptions::new().append(true).open(path)?;
+    fs::remove_file(path)?;
+    Held::descriptor(&log)?.announce()?;
+    hangup.wait()?;
+    drop(log);
+    wait_for_end_of_input()
 }
 
 /// The same at an offset of its own.

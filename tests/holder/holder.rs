@@ -42,6 +42,7 @@ const SITUATIONS: &[Situation] = &[
     ("hostile-map", 64 * KIB, files::hostile_map),
     ("grow", 64 * MIB, files::growing),
     ("append", MIB, files::appending),
+    ("log", MIB, files::reopening_log),
     ("write", MIB, files::writing),
     ("write-mapped", MIB, files::writing_mapped),
     ("two-maps", MIB, files::two_mapped),

@@ -27,11 +27,10 @@ pub(super) fn write(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     let indent = amount_width + 4;
     let commands: Vec<String> = shown.iter().map(|remedy| command(screen, remedy)).collect();
     let room = screen.style.width.saturating_sub(indent);
-    let with_room = shown.iter().zip(&commands).filter_map(|(remedy, command)| {
-        let width = command.width();
-        (width + 2 + note(remedy).width() <= room).then_some(width)
-    });
-    let column = with_room.max().unwrap_or(0);
+    let widest = commands.iter().map(|command| command.width()).max().unwrap_or(0);
+    let longest_note = shown.iter().map(|remedy| note(remedy).width()).max().unwrap_or(0);
+    // In a column of their own only if there is room for all.
+    let column = if widest + 2 + longest_note <= room { widest } else { 0 };
     for (index, ((remedy, command), amount)) in shown.iter().zip(&commands).zip(&amounts).enumerate() {
         let command = with_note(command, note(remedy), column, room);
         screen.line(&format!("  {}  {command}", pad_start(amount, amount_width)));
@@ -44,7 +43,7 @@ pub(super) fn write(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     }
 }
 
-/// A command with its note: in the notes' column, or right behind, or not at all.
+/// A command with its note: in a column for all notes, or right behind, or not at all.
 fn with_note(command: &str, note: &str, column: usize, room: usize) -> String {
     if command.width() <= column && column + 2 + note.width() <= room {
         format!("{}  {note}", pad_end(command, column))
@@ -77,30 +76,25 @@ fn others(screen: &mut Screen<'_>, indent: usize, shown: &Remedy, all: &[Remedy]
     let of = |action| others.iter().find(|other| other.action == action);
     let copies = others.iter().filter(|other| other.action == Action::Recover).count();
     let largest = if copies > 1 { format!("(the largest of {copies})") } else { String::new() };
-    if let Some(copy) = of(Action::Recover) {
-        labelled(screen, indent, "keep a copy first:", copy, &largest);
-    }
-    if let Some(restart) = of(Action::RestartUnit).filter(|restart| restart.frees_bytes <= shown.frees_bytes)
-    {
-        labelled(screen, indent, "if that fails:", restart, note(restart));
-    }
-    if let Some(release) = of(Action::Release).filter(|release| release.warning.is_none()) {
-        labelled(screen, indent, "without a restart:", release, note(release));
-    }
-}
-
-/// A command under a label, beside it where there is room, with a note behind it where there is room.
-fn labelled(screen: &mut Screen<'_>, indent: usize, label: &str, remedy: &Remedy, note: &str) {
-    let command = command(screen, remedy);
+    let copy =
+        of(Action::Recover).map(|copy| ("keep a copy first:", command(screen, copy), largest.as_str()));
+    let restart = of(Action::RestartUnit).filter(|restart| restart.frees_bytes <= shown.frees_bytes);
+    let restart = restart.map(|restart| ("if that fails:", command(screen, restart), note(restart)));
+    let release = of(Action::Release).filter(|release| release.warning.is_none());
+    let release = release.map(|release| ("without a restart:", command(screen, release), note(release)));
+    let labelled: Vec<_> = [copy, restart, release].into_iter().flatten().collect();
     let room = screen.style.width.saturating_sub(indent);
-    if LABEL_WIDTH + command.width() <= room {
-        let command = with_note(&command, note, 0, room - LABEL_WIDTH);
-        screen.line(&format!("{:indent$}{label:LABEL_WIDTH$}{command}", ""));
-    } else {
-        let own_indent = if command.width() <= room { indent } else { NARROW };
-        screen.line(&format!("{:indent$}{label}", ""));
-        let command = with_note(&command, note, 0, screen.style.width.saturating_sub(own_indent));
-        screen.line(&format!("{:own_indent$}{command}", ""));
+    let beside = labelled.iter().all(|(_, command, _)| LABEL_WIDTH + command.width() <= room);
+    for (label, command, note) in labelled {
+        if beside {
+            let command = with_note(&command, note, 0, room - LABEL_WIDTH);
+            screen.line(&format!("{:indent$}{label:LABEL_WIDTH$}{command}", ""));
+        } else {
+            let indent_below = if command.width() <= room { indent } else { NARROW };
+            let command = with_note(&command, note, 0, screen.style.width.saturating_sub(indent_below));
+            screen.line(&format!("{:indent$}{label}", ""));
+            screen.line(&format!("{:indent_below$}{command}", ""));
+        }
     }
 }
 
@@ -121,8 +115,7 @@ fn note(remedy: &Remedy) -> &'static str {
     match remedy.action {
         Action::ReopenLogs => "(reopens its logs)",
         Action::RestartUnit | Action::RestartContainer => "(the deleted data is gone then)",
-        Action::DetachLoop | Action::Unmount => "(its data is lost)",
-        Action::Release => "(its data is lost)",
+        Action::DetachLoop | Action::Unmount | Action::Release => "(its data is lost)",
         Action::ListHidden => "(lists what is covered)",
         Action::Recover => "",
     }

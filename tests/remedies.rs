@@ -1,0 +1,193 @@
+//! What a report says would free space: every command is carried out, and does.
+
+// Helpers of tests: a failure in one is a failed test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::statvfs;
+use serde_json::Value;
+
+use support::filesystem::{Filesystem, bind};
+use support::holder::Holder;
+use support::kernel::{Namespace, file};
+use support::report::{holder_of, list, number, only, report};
+use support::{KIB, MIB, tool};
+
+/// The only remedy of that kind.
+fn remedy(fs: &Filesystem, action: &str) -> Value {
+    let report = report(fs.path());
+    let all = list(&only(&report)["remedies"]);
+    let found: Vec<_> = all.iter().filter(|remedy| remedy["action"] == action).collect();
+    assert_eq!(found.len(), 1, "{action}: {:#}", only(&report)["remedies"]);
+    found[0].clone()
+}
+
+fn command(remedy: &Value) -> Vec<String> {
+    list(&remedy["command"]).iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// Does what the command says.
+fn carry_out(command: &[String]) {
+    let program = match command[0].as_str() {
+        "whyfull" => env!("CARGO_BIN_EXE_whyfull"),
+        other => other,
+    };
+    let output = Command::new(program).args(&command[1..]).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+fn used(fs: &Filesystem) -> u64 {
+    nix::unistd::syncfs(File::open(fs.path()).unwrap()).unwrap();
+    let stat = statvfs(fs.path()).unwrap();
+    (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
+}
+
+/// Waits for what was promised: who looks at a device meanwhile keeps it for as long.
+fn comes_free(fs: &Filesystem, before: u64, remedy: &Value) {
+    let freed = || i128::from(before) - i128::from(used(fs));
+    let mut patience = 500;
+    while freed() != number(&remedy["frees_bytes"]) && patience > 0 {
+        std::thread::sleep(Duration::from_millis(10));
+        patience -= 1;
+    }
+    assert_eq!(freed(), number(&remedy["frees_bytes"]), "{remedy:#}");
+}
+
+/// Carries it out, which gives back what was promised.
+fn frees(fs: &Filesystem, action: &str) -> Vec<String> {
+    let remedy = remedy(fs, action);
+    let command = command(&remedy);
+    let before = used(fs);
+    carry_out(&command);
+    comes_free(fs, before, &remedy);
+    command
+}
+
+#[test]
+fn a_log_is_reopened() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let holder = Holder::start("log", &fs.path().join("log"));
+    let report = report(fs.path());
+    let by = &holder_of(only(&report), holder.inode())["held_by"][0];
+    if !by["container"].is_null() || by["unit"].as_str().is_some_and(|unit| unit.ends_with(".service")) {
+        // What the tests run in is not to be signalled.
+        return;
+    }
+    let remedy = remedy(&fs, "reopen_logs");
+    assert_eq!(command(&remedy), ["kill", "-HUP", &holder.pid().to_string()]);
+    assert_eq!((&remedy["loses_data"], number(&remedy["frees_bytes"])), (&Value::Bool(false), MIB.into()));
+    let before = used(&fs);
+    carry_out(&command(&remedy));
+    comes_free(&fs, before, &remedy);
+}
+
+#[test]
+fn a_copy_is_kept_and_the_file_released() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let _holder = Holder::start("append", &fs.path().join("log"));
+    let copy = remedy(&fs, "recover");
+    let destination = fs.beside("copies").join("copy");
+    let mut words = command(&copy);
+    assert_eq!(words.pop().as_deref(), Some("DEST"));
+    words.push(destination.to_str().unwrap().to_owned());
+    carry_out(&words);
+    assert_eq!(destination.metadata().unwrap().len(), MIB);
+    let release = remedy(&fs, "release");
+    assert_eq!((&release["inode"], &release["group"]), (&copy["inode"], &copy["group"]));
+    let mut words = command(&release);
+    words.push("--yes".to_owned());
+    let before = used(&fs);
+    carry_out(&words);
+    assert_eq!(i128::from(before - used(&fs)), number(&release["frees_bytes"]));
+}
+
+/// A loop device that stays without anybody who has it open.
+struct Attached(PathBuf);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Gone already, where all went well.
+        drop(Command::new("losetup").arg("-d").arg(&self.0).output());
+    }
+}
+
+#[test]
+fn a_loop_device_is_detached() {
+    require_root!();
+    for fs in [Filesystem::ext4(64 * MIB), Filesystem::xfs()] {
+        let image = fs.path().join("image");
+        file(&image, MIB);
+        let said = Command::new("losetup").args(["--find", "--show"]).arg(&image).output().unwrap();
+        let device = PathBuf::from(String::from_utf8(said.stdout).unwrap().trim());
+        assert!(device.starts_with("/dev"), "{device:?}");
+        let device = Attached(device);
+        fs::remove_file(&image).unwrap();
+        // A copy by number, before it is gone.
+        let mut words = command(&remedy(&fs, "recover"));
+        words.pop();
+        let copy = fs.beside("copies").join("copy");
+        words.push(copy.to_str().unwrap().to_owned());
+        carry_out(&words);
+        assert_eq!(copy.metadata().unwrap().len(), MIB);
+        let done = frees(&fs, "detach_loop");
+        assert_eq!(done, ["losetup", "-d", device.0.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_mount_is_unmounted() {
+    require_root!();
+    for fs in [Filesystem::ext4(64 * MIB), Filesystem::tmpfs(MIB)] {
+        let (path, at) = (fs.path().join("file"), fs.beside("a point").join("x"));
+        file(&path, 64 * KIB);
+        File::create(&at).unwrap();
+        bind(&path, &at);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(frees(&fs, "unmount"), ["umount", at.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_mount_in_another_namespace_is_unmounted_there() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (path, point) = (fs.path().join("file"), fs.beside("at").join("x"));
+    file(&path, 64 * KIB);
+    File::create(&point).unwrap();
+    let namespace = Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&path, &point]);
+    fs::remove_file(&path).unwrap();
+    let pid = namespace.pid().to_string();
+    assert_eq!(frees(&fs, "unmount"), ["nsenter", "-t", &pid, "-m", "umount", point.to_str().unwrap()]);
+}
+
+/// Mounted without any loop device, Linux 6.12; not to be unmounted where another mount lies over it.
+#[test]
+fn a_mounted_image_is_unmounted() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (image, content, at) = (fs.path().join("image"), fs.beside("content"), fs.beside("at"));
+    fs::write(content.join("file"), vec![1; 100 << 10]).unwrap();
+    tool("mkfs.erofs", &["--quiet".as_ref(), image.as_ref(), content.as_ref()]);
+    File::open(&image).unwrap().sync_all().unwrap();
+    mount(Some(&image), &at, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    fs::remove_file(&image).unwrap();
+    bind(&content, &at);
+    let covered = report(fs.path());
+    assert_eq!(list(&only(&covered)["holders"][0]["held_by"]).len(), 1, "{covered:#}");
+    assert_eq!(list(&only(&covered)["remedies"]).len(), 0, "{covered:#}");
+    nix::mount::umount(&at).unwrap();
+    assert_eq!(frees(&fs, "unmount"), ["umount", path_text(&at)]);
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
