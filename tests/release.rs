@@ -268,9 +268,10 @@ fn a_full_disk_and_a_program_that_goes_on() {
     while !full() {
         std::thread::yield_now();
     }
+    // Before: soon after, the disk may be full again.
+    let size = fs::metadata(holder.file()).unwrap().len();
     let said = done(&release(&holder.what()));
     assert!(number(&said["freed_bytes"]) > i128::from(8 * MIB), "{said:#}");
-    let size = fs::metadata(holder.file()).unwrap().len();
     while fs::metadata(holder.file()).unwrap().len() == size {
         std::thread::yield_now();
     }

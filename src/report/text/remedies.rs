@@ -80,8 +80,10 @@ fn others(screen: &mut Screen<'_>, indent: usize, shown: &Remedy, all: &[Remedy]
         of(Action::Recover).map(|copy| ("keep a copy first:", command(screen, copy), largest.as_str()));
     let restart = of(Action::RestartUnit).filter(|restart| restart.frees_bytes <= shown.frees_bytes);
     let restart = restart.map(|restart| ("if that fails:", command(screen, restart), note(restart)));
+    let is_signal = shown.action == Action::ReopenLogs && restart.is_none();
+    let without = if is_signal { "if that fails:" } else { "without a restart:" };
     let release = of(Action::Release).filter(|release| release.warning.is_none());
-    let release = release.map(|release| ("without a restart:", command(screen, release), note(release)));
+    let release = release.map(|release| (without, command(screen, release), note(release)));
     let labelled: Vec<_> = [copy, restart, release].into_iter().flatten().collect();
     let room = screen.style.width.saturating_sub(indent);
     let beside = labelled.iter().all(|(_, command, _)| LABEL_WIDTH + command.width() <= room);

@@ -347,6 +347,19 @@ fn held_by_the_kernel() {
 }
 
 #[test]
+fn logs_that_are_reopened() {
+    let of = |service| {
+        let logs = [(200, 7), (100, 8)].map(|(tenths, fd)| {
+            holder(tenths, 903, fd, "rsyslogd", service, &format!("/var/log/{fd}.log"), 60)
+        });
+        let disk = filesystem(&Views { unlinked: tally(300, 2), ..full_views() }, logs.to_vec());
+        let screen = screen(&report(vec![disk]), &style());
+        screen.split_once("What would free it:\n").unwrap().1.to_owned()
+    };
+    insta::assert_snapshot!([of("rsyslog.service"), of("session-3.scope")].concat());
+}
+
+#[test]
 fn names_cannot_leave_their_line() {
     let evil = "/tmp/a\nb\u{1b}[2J\u{202e}gpj.\u{7}";
     let mut disk = full_disk();
