@@ -56,15 +56,23 @@ pub(super) fn upper_path(sighting: &Sighting, overlay: &Mount) -> Option<PathBuf
     }
 }
 
-/// Which of `held`, each with its filesystem's number, is the inode of `sighting`: the one that looks like it to the nanosecond. If files of
-/// one size were written and deleted within one tick of the clock, its number decides, or its path in the
-/// `upper` layer. None rather than the wrong one.
+/// Which of `held`, each with its filesystem's number, is the inode of `sighting`: the one that looks like
+/// it to the nanosecond and, where both are known, had the same name, which an overlay does not change. If
+/// files of one size were written and deleted within one tick of the clock, its number decides, or its
+/// path in the `upper` layer. None rather than the wrong one.
 pub(super) fn the_same<'a>(
     sighting: &Sighting,
     upper: Option<&Path>,
     held: impl Iterator<Item = (usize, &'a Held)>,
 ) -> Option<(usize, &'a Held)> {
-    let mut alike: Vec<_> = held.filter(|(_, held)| held.stat.looks_like(&sighting.stat)).collect();
+    let name = |path: &Option<PathBuf>| path.as_deref().and_then(Path::file_name).map(ToOwned::to_owned);
+    let seen = name(&sighting.path);
+    let is_named_so = |held: &Held| match (&seen, name(&held.path)) {
+        (Some(seen), Some(name)) => *seen == name,
+        _ => true,
+    };
+    let is_alike = |held: &Held| held.stat.looks_like(&sighting.stat) && is_named_so(held);
+    let mut alike: Vec<_> = held.filter(|(_, held)| is_alike(held)).collect();
     let by_number = |held: &Held| held.stat.inode == sighting.stat.inode;
     // A relative upper directory is relative to wherever the mounting process was.
     let by_path =
@@ -97,8 +105,12 @@ mod tests {
     }
 
     fn found(sighting: Stat, upper: Option<&str>, held: &[Held]) -> Option<u64> {
+        named(sighting, None, upper, held)
+    }
+
+    fn named(stat: Stat, path: Option<&str>, upper: Option<&str>, held: &[Held]) -> Option<u64> {
         let by = Hold { pid: 1, tid: None, via: Via::Mapping };
-        let sighting = Sighting { place: Place::Unknown, stat: sighting, path: None, hold: by };
+        let sighting = Sighting { place: Place::Unknown, stat, path: path.map(Into::into), hold: by };
         the_same(&sighting, upper.map(Path::new), held.iter().map(|held| (0, held)))
             .map(|(_, held)| held.stat.inode)
     }
@@ -108,6 +120,13 @@ mod tests {
         let listed = [held(stat(20, 1), "/u/a"), held(stat(21, 2), "/u/b")];
         assert_eq!(found(stat(13, 2), None, &listed), Some(21));
         assert_eq!(found(stat(20, 3), None, &listed), None, "a number alone says nothing");
+    }
+
+    #[test]
+    fn what_had_another_name_is_another() {
+        let listed = [held(stat(20, 1), "/u/a")];
+        assert_eq!(named(stat(13, 1), Some("/merged/a"), None, &listed), Some(20));
+        assert_eq!(named(stat(13, 1), Some("/merged/b"), None, &listed), None);
     }
 
     #[test]
