@@ -373,7 +373,7 @@ pub(super) fn read_link(directory: BorrowedFd<'_>, name: &CStr) -> Result<PathBu
     readlinkat(directory, name).map(PathBuf::from)
 }
 
-fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
+pub(super) fn read_file(directory: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u8>, Errno> {
     let fd = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     read_rest(fd, Vec::new())
 }
@@ -403,17 +403,11 @@ fn read_fdinfo(task: &Task, number: u32) -> Result<Vec<u8>, Errno> {
 
 /// The entries of a directory of /proc that are numbers.
 pub(super) fn numbers(parent: BorrowedFd<'_>, name: &CStr) -> Result<Vec<u32>, Errno> {
-    const BUFFER: usize = 32 * 1024;
-    let directory = open_directory(parent, name)?;
-    let (mut buffer, mut numbers) = (vec![0; BUFFER], Vec::new());
-    loop {
-        let used = getdents::read(directory.as_fd(), &mut buffer)?;
-        if used == 0 {
-            return Ok(numbers);
-        }
-        let names = getdents::entries(&buffer[..used]).filter_map(|entry| entry.name.to_str().ok());
-        numbers.extend(names.filter_map(|name| name.parse::<u32>().ok()));
-    }
+    let mut numbers = Vec::new();
+    getdents::each(parent, name, |entry| {
+        numbers.extend(entry.name.to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+    })?;
+    Ok(numbers)
 }
 
 /// A number as a C string, without an allocation for each of very many descriptors.

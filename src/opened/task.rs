@@ -136,21 +136,11 @@ impl Task {
 
     /// Its mappings of files, as paths below its directory.
     fn mapped(&self) -> Result<Vec<CString>, Errno> {
-        const BUFFER: usize = 32 * 1024;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = openat(&self.directory, "map_files", flags, Mode::empty())?;
-        let (mut buffer, mut names) = (vec![0; BUFFER], Vec::new());
-        loop {
-            let used = getdents::read(directory.as_fd(), &mut buffer)?;
-            if used == 0 {
-                return Ok(names);
-            }
-            let entries = getdents::entries(buffer.get(..used).unwrap_or_default());
-            let ranges = entries.filter(|entry| !entry.name.to_bytes().starts_with(b"."));
-            names.extend(
-                ranges.filter_map(|entry| CString::new([b"map_files/", entry.name.to_bytes()].concat()).ok()),
-            );
-        }
+        let mut names = Vec::new();
+        getdents::each(self.directory.as_fd(), c"map_files", |entry| {
+            names.extend(CString::new([b"map_files/", entry.name.to_bytes()].concat()));
+        })?;
+        Ok(names)
     }
 
     /// Whether an inode is on a mount that is listed here or in the task's own namespace.

@@ -2,9 +2,11 @@
 //! readdir(3) allocation for each.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 /// Offsets in `struct linux_dirent64`: getdents64(2).
 const INODE: usize = 0;
@@ -48,6 +50,21 @@ pub fn entries(buffer: &[u8]) -> impl Iterator<Item = Entry<'_>> {
         Some(entry)
     })
     .filter(|entry| !matches!(entry.name.to_bytes(), b"." | b".."))
+}
+
+/// Calls `each` for all entries of the directory `name` below `parent`.
+pub fn each(parent: BorrowedFd<'_>, name: &CStr, mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
+    const BUFFER: usize = 32 * 1024;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let used = read(directory.as_fd(), &mut buffer)?;
+        if used == 0 {
+            return Ok(());
+        }
+        entries(buffer.get(..used).unwrap_or_default()).for_each(&mut each);
+    }
 }
 
 #[cfg(test)]

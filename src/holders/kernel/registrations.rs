@@ -1,21 +1,18 @@
 //! What was registered with the kernel under a file's name: interpreters, probes, images. The kernel
 //! keeps the file and shows the name it was given, not the inode.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
 
 use super::namespaces::{BINFMTFS_MAGIC, Namespace, Namespaces, TRACEFS_MAGIC, What};
 use super::{Claim, KernelHold, KernelVia};
+use crate::holders::process::read_file;
 use crate::sys::getdents;
 
 /// All that is registered in any of the namespaces.
@@ -54,10 +51,13 @@ fn root(namespace: &Namespace, point: &Path, magic: u64, timeout: Duration) -> R
 /// Interpreters that entries of `binfmt_misc` keep open.
 fn kept_interpreters(namespace: &Namespace, point: &Path, timeout: Duration) -> Vec<(PathBuf, KernelHold)> {
     let Ok(root) = root(namespace, point, BINFMTFS_MAGIC, timeout) else { return Vec::new() };
-    let Ok(names) = names(root.as_fd()) else { return Vec::new() };
-    let entry = |name: &Vec<u8>| {
-        let text = contents(root.as_fd(), OsStr::from_bytes(name)).ok()?;
-        let name = String::from_utf8_lossy(name).into_owned();
+    let mut names = Vec::new();
+    if getdents::each(root.as_fd(), c".", |entry| names.push(entry.name.to_owned())).is_err() {
+        return Vec::new();
+    }
+    let entry = |name: &CString| {
+        let text = read_file(root.as_fd(), name).ok()?;
+        let name = name.to_string_lossy().into_owned();
         Some((kept_interpreter(&text)?, KernelHold::new(KernelVia::BinfmtMisc, name)))
     };
     names.iter().filter_map(entry).collect()
@@ -66,7 +66,7 @@ fn kept_interpreters(namespace: &Namespace, point: &Path, timeout: Duration) -> 
 /// Files in which uprobes are set.
 fn probed_files(namespace: &Namespace, point: &Path, timeout: Duration) -> Vec<(PathBuf, KernelHold)> {
     let Ok(root) = root(namespace, point, TRACEFS_MAGIC, timeout) else { return Vec::new() };
-    let text = contents(root.as_fd(), OsStr::new("uprobe_events")).unwrap_or_default();
+    let text = read_file(root.as_fd(), c"uprobe_events").unwrap_or_default();
     let probe = |line| {
         let (name, path) = probed_file(line)?;
         Some((path, KernelHold::new(KernelVia::Uprobe, name)))
@@ -91,29 +91,6 @@ fn probed_file(line: &[u8]) -> Option<(String, PathBuf)> {
     let colon = place.iter().rposition(|&byte| byte == b':')?;
     let path = place.get(..colon)?;
     Some((String::from_utf8_lossy(event).into_owned(), OsStr::from_bytes(path).into()))
-}
-
-fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
-    const BUFFER: usize = 32 * 1024;
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = openat(directory, c".", flags, Mode::empty())?;
-    let (mut buffer, mut names) = (vec![0; BUFFER], Vec::new());
-    loop {
-        let used = getdents::read(directory.as_fd(), &mut buffer)?;
-        if used == 0 {
-            return Ok(names);
-        }
-        let entries = getdents::entries(buffer.get(..used).unwrap_or_default());
-        names.extend(entries.map(|entry| entry.name.to_bytes().to_vec()));
-    }
-}
-
-fn contents(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<u8>, Errno> {
-    let fd = openat(directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut text = Vec::new();
-    let read = File::from(fd).read_to_end(&mut text);
-    read.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
-    Ok(text)
 }
 
 #[cfg(test)]
