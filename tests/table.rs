@@ -7,13 +7,14 @@
 mod support;
 
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
@@ -526,4 +527,15 @@ fn directories_of_which_more_is_told() {
     let bytes: u64 = ["an-upper", "an-work"].map(|name| du(&ext4.path().join(name))).iter().sum();
     assert_eq!(tables["overlay"]["upper_bytes"], bytes, "{tables:#}");
     assert_eq!(tables["findings"][0]["code"], "directory_at_limit", "{tables:#}");
+}
+
+#[test]
+fn the_device_keeps_its_access_time() {
+    require_root!();
+    let filesystem = Filesystem::ext4(32 * MIB);
+    let node = only(&run(filesystem.path(), "table"))["source"].as_str().unwrap().to_owned();
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    File::open(&node).unwrap().set_times(FileTimes::new().set_accessed(long_ago)).unwrap();
+    run(filesystem.path(), "table");
+    assert_eq!(fs::metadata(&node).unwrap().accessed().unwrap(), long_ago);
 }

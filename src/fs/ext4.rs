@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, PosixFadviseAdvice, open, posix_fadvise};
 use nix::sys::stat::Mode;
 
 use self::format::CORRUPT;
@@ -181,7 +181,12 @@ fn attributes(dev: Dev) -> Option<PathBuf> {
 fn open_device(mount: &Mount) -> Result<File, Errno> {
     let node = device::node(mount)?;
     let link = format!("/proc/self/fd/{}", node.as_raw_fd());
-    open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
+    let open = |flags| open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | flags, Mode::empty());
+    // Only the node's owner may leave its access time alone (open(2), `O_NOATIME`).
+    let device = open(OFlag::O_NOATIME).or_else(|_| open(OFlag::empty()))?;
+    // All that will be needed is announced: what the kernel would guess beyond that is read in vain.
+    let _ = posix_fadvise(&device, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
+    Ok(device.into())
 }
 
 impl ReadAt for File {
@@ -191,5 +196,12 @@ impl ReadAt for File {
             // The device ends before the filesystem does.
             None => CORRUPT,
         })
+    }
+
+    fn announce(&self, offset: u64, length: u64) {
+        if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
+            // Advice that is not taken only costs time.
+            let _ = posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        }
     }
 }

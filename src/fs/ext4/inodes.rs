@@ -24,21 +24,23 @@ pub(super) fn in_use(
         |index: u32| bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
     let size = usize::from(volume.inode_size);
     let per_piece = u32::try_from(LARGEST_READ / size).map_err(|_| CORRUPT)?;
-    let mut next = 0;
-    while next < group.used {
-        let count = per_piece.min(group.used - next);
-        if (next..next + count).any(is_used) {
-            let table = room(buffer, count as usize * size);
-            volume.read(group.table, u64::from(next) * u64::from(volume.inode_size), table)?;
-            for (index, raw) in (next..).zip(table.chunks_exact(size)) {
-                if is_used(index)
-                    && let Some(inode) = Inode::new(raw)
-                {
-                    each(group.first + index, inode)?;
-                }
+    let pieces = (0..group.used).step_by(per_piece as usize);
+    let pieces = pieces.map(|first| (first, per_piece.min(group.used - first)));
+    let pieces = pieces.filter(|&(first, count)| (first..first + count).any(is_used));
+    let bytes = |inodes: u32| u64::from(inodes) * u64::from(volume.inode_size);
+    for (first, count) in pieces.clone() {
+        volume.announce(group.table, bytes(first), bytes(count));
+    }
+    for (first, count) in pieces {
+        let table = room(buffer, count as usize * size);
+        volume.read(group.table, bytes(first), table)?;
+        for (index, raw) in (first..).zip(table.chunks_exact(size)) {
+            if is_used(index)
+                && let Some(inode) = Inode::new(raw)
+            {
+                each(group.first + index, inode)?;
             }
         }
-        next += count;
     }
     Ok(())
 }

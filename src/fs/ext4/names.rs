@@ -6,15 +6,15 @@ use nix::errno::Errno;
 
 use super::entries::{self, Entry};
 use super::format::CORRUPT;
-use super::map::{self, Budget};
+use super::map::{self, Budget, Run};
 use super::parallel::spread;
 use super::settle::settled;
 use super::tables::{Blocks, Directories, How};
 use super::volume::{LARGEST_READ, Volume, room};
 use crate::census::Tally;
 
-/// Reading so many blocks in vain is cheaper than another call.
-const GAP: u64 = 16;
+/// Reading so many blocks in vain is cheaper than another request.
+const GAP: u64 = 4;
 
 /// A directory in a directory, both by their places in `Directories::all`.
 #[derive(Clone, Copy, Debug)]
@@ -100,10 +100,29 @@ pub(super) fn read(
 
 /// Slices for the threads: not so many that each read is small, not so few that some have nothing to do.
 fn shares<'a, T>(all: &'a [T], how: How<'_>) -> Vec<&'a [T]> {
-    const MOST: usize = 512;
+    const MOST: usize = 128;
     const FOR_EACH_THREAD: usize = 8;
     let size = all.len().div_ceil(how.threads.get() * FOR_EACH_THREAD);
     all.chunks(size.clamp(1, MOST)).collect()
+}
+
+/// Blocks that lie near each other, in the order in which they lie on the volume, in runs of at most
+/// `most`, if no piece is larger by itself.
+fn together(mut share: &[Blocks], most: u64) -> impl Iterator<Item = (&[Blocks], Run)> {
+    std::iter::from_fn(move || {
+        let Run { start, length } = share.first()?.run;
+        let mut end = start + length;
+        let joins = |blocks: &&Blocks| {
+            let next = end.max(blocks.run.start + blocks.run.length);
+            let joins = blocks.run.start <= end + GAP && next - start <= most;
+            end = if joins { next } else { end };
+            joins
+        };
+        let count = 1 + share.iter().skip(1).take_while(joins).count();
+        let (now, later) = share.split_at_checked(count)?;
+        share = later;
+        Some((now, Run { start, length: end - start }))
+    })
 }
 
 struct Reader<'a> {
@@ -115,26 +134,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn blocks(&self, mut share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
-        while let Some(first) = share.first() {
-            let start = first.run.start;
-            let most = LARGEST_READ as u64 / self.volume.block_size;
-            let mut end = start + first.run.length;
-            let joins = |blocks: &&Blocks| {
-                let next = end.max(blocks.run.start + blocks.run.length);
-                let joins = blocks.run.start <= end + GAP && next - start <= most;
-                end = if joins { next } else { end };
-                joins
-            };
-            let together = 1 + share.iter().skip(1).take_while(joins).count();
-            let length = (end - start) * self.volume.block_size;
-            let read = room(buffer, usize::try_from(length).map_err(|_| CORRUPT)?);
-            self.volume.read(start, 0, read)?;
-            let (now, later) = share.split_at_checked(together).ok_or(CORRUPT)?;
-            for blocks in now {
-                self.piece(blocks, start, read, names)?;
+    fn blocks(&self, share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
+        let block_size = self.volume.block_size;
+        for (_, run) in together(share, u64::MAX) {
+            self.volume.announce(run.start, 0, run.length.saturating_mul(block_size));
+        }
+        for (blocks, run) in together(share, LARGEST_READ as u64 / block_size) {
+            let read = room(buffer, usize::try_from(run.length * block_size).map_err(|_| CORRUPT)?);
+            self.volume.read(run.start, 0, read)?;
+            for blocks in blocks {
+                self.piece(blocks, run.start, read, names)?;
             }
-            share = later;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32_at, wide};
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
-/// and not more than stays in the processor's cache.
-pub(super) const LARGEST_READ: usize = 1 << 18;
+/// and not more than stays in the processor's cache together with what they are copied from.
+pub(super) const LARGEST_READ: usize = 1 << 16;
 
 /// So many bytes of a buffer that is used again and again: what is there need not be cleared each time.
 pub(super) fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
@@ -21,6 +21,9 @@ pub(super) fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
 pub(super) trait ReadAt: Sync {
     /// Fills `buffer` from `offset`, or fails.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+
+    /// Says what will be read soon, so that a disk can be asked for all of it at once.
+    fn announce(&self, _offset: u64, _length: u64) {}
 }
 
 /// The first ordinary inode in the first revision: `EXT4_GOOD_OLD_FIRST_INO`.
@@ -259,6 +262,13 @@ impl<'a> Volume<'a> {
     pub(super) fn read(&self, block: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         let start = self.block_offset(block)?.checked_add(offset).ok_or(CORRUPT)?;
         self.device.read_at(start, buffer)
+    }
+
+    /// Says that `length` bytes from `offset` behind the beginning of a block will be read soon.
+    pub(super) fn announce(&self, block: u64, offset: u64, length: u64) {
+        if let Some(start) = self.block_offset(block).ok().and_then(|start| start.checked_add(offset)) {
+            self.device.announce(start, length);
+        }
     }
 
     fn word_on_device(&self, offset: u64) -> Result<u32, Errno> {
