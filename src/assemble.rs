@@ -213,14 +213,8 @@ fn views(seen: &Seen) -> Views {
         let matching = seen.scan.held.iter().filter(|held| holds(held));
         total(matching.map(|held| (Bytes(held.stat.allocated), 1)))
     };
-    let mut swing = seen.samples.as_ref().map_or(Bytes::ZERO, probe::Samples::swing);
-    if !seen.counted.from_tables {
-        // A walk sees every file at a moment of its own: what it has counted may have swung one way
-        // since, and what it has yet to count the other.
-        swing += swing;
-    }
     Views {
-        moved: swing + seen.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved),
+        moved: seen.moved,
         visible: census.map_or_else(Tally::default, |census| census.visible),
         outside: census.and_then(|census| Some(census.outside.as_ref().ok()?.as_ref()?.tally)),
         unlinked: held_by(|held| !held.holds.is_empty()),

@@ -17,6 +17,7 @@ use crate::fs::{self, Internal, Unable};
 use crate::holders::Scan;
 use crate::limits::{self, Limits};
 use crate::monitor::Monitor;
+use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::mounts::whole::whole;
 use crate::probe::{Sampler, Samples};
@@ -78,16 +79,6 @@ impl Default for Request {
     }
 }
 
-/// One filesystem on its way through the run.
-struct View {
-    target: Target,
-    /// Samples its use, if it answers.
-    sampler: std::result::Result<Sampler, Errno>,
-    counted: Counted,
-    /// Read beside the scan and what is counted.
-    limits: Option<Pending<Limits>>,
-}
-
 /// What was counted of one filesystem, and how.
 pub(crate) struct Counted {
     pub(crate) census: std::result::Result<Census, Errno>,
@@ -98,6 +89,15 @@ pub(crate) struct Counted {
     pub(crate) unable: Option<Unable>,
 }
 
+/// What one look at a filesystem gave.
+struct Observed {
+    samples: std::result::Result<Samples, Errno>,
+    counted: Counted,
+    scan: Scan,
+    /// What lost its name during the walk: it may have been counted with a name before.
+    unlinked_meanwhile: Bytes,
+}
+
 /// One filesystem at the end of the run.
 pub(crate) struct Seen {
     pub(crate) target: Target,
@@ -105,48 +105,103 @@ pub(crate) struct Seen {
     pub(crate) counted: Counted,
     pub(crate) scan: Scan,
     pub(crate) limits: Limits,
-    /// What lost its name during the walk: it may have been counted with a name before.
-    pub(crate) unlinked_meanwhile: Bytes,
+    /// How far it may be from one moment's truth.
+    pub(crate) moved: Bytes,
 }
+
+/// How often a filesystem that does not keep still is looked at.
+const LOOKS: usize = 3;
+
+/// Up to when looking once more costs nobody any patience.
+const SOON: Duration = Duration::from_millis(200);
 
 /// Explains what was asked for. `monitor` shows how far it is and can end it early: then the report
 /// says what is known by then.
 pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let mounts = locate::read_mounts()?;
-    let mut views: Vec<View> =
-        survey::targets(request, &mounts)?.into_iter().map(|target| View::new(target, request)).collect();
-    for sampler in views.iter().flat_map(|view| &view.sampler) {
-        monitor.expect(sampler.used());
+    let targets = survey::targets(request, &mounts)?;
+    for target in &targets {
+        settle(target, request);
     }
-    let scan = |views: &[View]| {
-        let answering = |view: &View| view.sampler.is_ok();
-        let targets: Vec<_> = views.iter().map(|view| answering(view).then_some(&view.target)).collect();
-        survey::holders(&targets, &mounts, request)
+    let run = Run { request, mounts: &mounts, monitor };
+    let looking = Instant::now();
+    let all: Vec<&Target> = targets.iter().collect();
+    let samplers = run.samplers(&all);
+    // Read beside all else.
+    let limit = |(target, sampler): (&Target, &std::result::Result<Sampler, Errno>)| {
+        sampler.as_ref().ok().and_then(|_| limit(target, request.timeout))
     };
-    let scanning = Instant::now();
-    let before = scan(&views)?;
-    let (scanning, walking) = (scanning.elapsed(), Instant::now());
-    for view in &mut views {
-        view.counted = match &view.sampler {
-            Ok(_) => count(&view.target, request, monitor)?,
-            Err(errno) => Counted::none(*errno),
-        };
+    let limits: Vec<Option<Pending<Limits>>> = targets.iter().zip(&samplers).map(limit).collect();
+    let mut observed = run.look(&all, samplers)?;
+    for _ in 1..LOOKS {
+        if looking.elapsed() < SOON && !monitor.is_cancelled() {
+            run.look_again(&all, &mut observed)?;
+        }
     }
-    // After a walk that was shorter than a scan, another scan would make nothing more exact.
-    let after = if walking.elapsed() > scanning { Some(scan(&views)?) } else { None };
-    let seen = |(view, scan)| Seen::new(view, scan, request.timeout);
-    let seen: Vec<Seen> = views.into_iter().zip(latest(before, after)).map(seen).collect();
+    let limits = limits.into_iter().map(|limits| limits.and_then(|limits| limits.wait(request.timeout)));
+    let seen = targets.into_iter().zip(observed).zip(limits);
+    let seen: Vec<Seen> = seen
+        .map(|((target, observed), limits)| Seen::new(target, observed, limits.unwrap_or_default()))
+        .collect();
     let times = assemble::Times { started, elapsed: clock.elapsed(), interrupted: monitor.is_cancelled() };
     Ok(assemble::report(&times, &seen, request.timeout))
 }
 
-impl View {
-    fn new(target: Target, request: &Request) -> Self {
-        settle(&target, request);
-        let sampler = sample(&target, request.timeout);
-        let limits = sampler.as_ref().ok().and_then(|_| limit(&target, request.timeout));
-        Self { sampler, target, counted: Counted::none(Errno::ECANCELED), limits }
+/// What all looks have in common.
+struct Run<'a> {
+    request: &'a Request,
+    mounts: &'a Mounts,
+    monitor: &'a Monitor,
+}
+
+impl Run<'_> {
+    /// Begins to sample the use of each filesystem, if it answers.
+    fn samplers(&self, targets: &[&Target]) -> Vec<std::result::Result<Sampler, Errno>> {
+        targets.iter().map(|target| sample(target, self.request.timeout)).collect()
+    }
+
+    /// Who holds what, what is there, and again who holds what.
+    fn look(
+        &self,
+        targets: &[&Target],
+        samplers: Vec<std::result::Result<Sampler, Errno>>,
+    ) -> Result<Vec<Observed>> {
+        for sampler in samplers.iter().flatten() {
+            self.monitor.expect(sampler.used());
+        }
+        let answering = targets.iter().zip(&samplers);
+        let answering: Vec<Option<&Target>> =
+            answering.map(|(target, sampler)| sampler.is_ok().then_some(*target)).collect();
+        let scan = || survey::holders(&answering, self.mounts, self.request);
+        let scanning = Instant::now();
+        let before = scan()?;
+        let (scanning, counting) = (scanning.elapsed(), Instant::now());
+        let count = |(target, sampler): (&&Target, &std::result::Result<Sampler, Errno>)| match sampler {
+            Ok(_) => count(target, self.request, self.monitor),
+            Err(errno) => Ok(Counted::none(*errno)),
+        };
+        let counted: Vec<Counted> = targets.iter().zip(&samplers).map(count).collect::<Result<_>>()?;
+        // After a count that was shorter than a scan, another scan would make nothing more exact.
+        let after = if counting.elapsed() > scanning { Some(scan()?) } else { None };
+        let scans = latest(before, after).into_iter();
+        let observed = samplers.into_iter().zip(counted).zip(scans);
+        Ok(observed.map(|((sampler, counted), scan)| Observed::new(sampler, counted, scan)).collect())
+    }
+
+    /// Looks once more at what did not keep still, and keeps the quieter of two looks.
+    fn look_again(&self, targets: &[&Target], observed: &mut [Observed]) -> Result<()> {
+        let (busy, before): (Vec<&Target>, Vec<&mut Observed>) =
+            targets.iter().zip(observed).filter(|(_, observed)| observed.moved() > Bytes::ZERO).unzip();
+        if busy.is_empty() {
+            return Ok(());
+        }
+        for (before, again) in before.into_iter().zip(self.look(&busy, self.samplers(&busy))?) {
+            if again.moved() < before.moved() {
+                *before = again;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -243,12 +298,33 @@ impl Counted {
     }
 }
 
+impl Observed {
+    fn new(
+        sampler: std::result::Result<Sampler, Errno>,
+        counted: Counted,
+        (scan, unlinked_meanwhile): (Scan, Bytes),
+    ) -> Self {
+        Self { samples: sampler.map(Sampler::finish), counted, scan, unlinked_meanwhile }
+    }
+
+    /// How far that may be from one moment's truth: what moved while it was read.
+    fn moved(&self) -> Bytes {
+        let mut swing = self.samples.as_ref().map_or(Bytes::ZERO, Samples::swing);
+        if !self.counted.from_tables {
+            // A walk sees every file at a moment of its own: what it has counted may have swung one way
+            // since, and what it has yet to count the other.
+            swing += swing;
+        }
+        let census = self.counted.census.as_ref();
+        swing + self.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved)
+    }
+}
+
 impl Seen {
-    fn new(view: View, (scan, unlinked_meanwhile): (Scan, Bytes), timeout: Duration) -> Self {
-        let View { target, sampler, counted, limits } = view;
-        let samples = sampler.map(Sampler::finish);
-        let limits = limits.and_then(|limits| limits.wait(timeout)).unwrap_or_default();
-        Self { target, samples, counted, scan, limits, unlinked_meanwhile }
+    fn new(target: Target, observed: Observed, limits: Limits) -> Self {
+        let moved = observed.moved();
+        let Observed { samples, counted, scan, .. } = observed;
+        Self { target, samples, counted, scan, limits, moved }
     }
 
     /// All that could not be looked at.

@@ -94,18 +94,11 @@ pub(super) fn census(
 ) -> Result<(Census, Internal), Unable> {
     let device = open_served(mount)?;
     let volume = Volume::open(&device)?;
-    let look = || {
-        let before = delayed(mount.dev, volume.block_size);
-        let (mut census, tables) = tree::count(&volume, mount_points, options, how(options, monitor))?;
-        let after = delayed(mount.dev, volume.block_size);
-        census.moved += (before - after).magnitude();
-        Ok::<_, Errno>((census, tables, before, after))
-    };
-    let (mut census, mut tables, before, mut delayed) = look()?;
-    if before > Bytes::ZERO && delayed == Bytes::ZERO {
-        // It has been written out meanwhile, and may have been missed. Now it is quiet.
-        (census, tables, _, delayed) = look()?;
-    }
+    let before = delayed(mount.dev, volume.block_size);
+    let (mut census, tables) = tree::count(&volume, mount_points, options, how(options, monitor))?;
+    let delayed = delayed(mount.dev, volume.block_size);
+    // What has been written out meanwhile may have been missed.
+    census.moved += (before - delayed).magnitude();
     Ok((census, internal_of(mount, &volume, tables, delayed)?))
 }
 
