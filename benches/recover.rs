@@ -2,7 +2,9 @@
 
 mod support {
     pub(crate) mod filesystem;
+    pub(crate) mod interrupt;
     pub(crate) mod measure;
+    pub(crate) mod programs;
     pub(crate) mod table;
 }
 
@@ -17,7 +19,9 @@ use std::rc::Rc;
 
 use clap::Parser;
 use support::filesystem::{self, Filesystem};
+use support::interrupt;
 use support::measure::{self, Contender, Sample};
+use support::programs;
 use support::table::{self, Column};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -66,9 +70,9 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let whyfull = measure::find_whyfull(&args.whyfull)?;
+    let whyfull = programs::find_whyfull(&args.whyfull)?;
     filesystem::enter_private_mounts()?;
-    measure::watch_for_interrupts()?;
+    interrupt::watch_for_interrupts()?;
     let size = args.size * MIB;
     // Room for the original, a copy, and what ext4 keeps for itself.
     let here = Filesystem::new(None, size * 3 + 256 * MIB, 1024)?;

@@ -4,7 +4,9 @@
 mod support {
     pub(crate) mod filesystem;
     pub(crate) mod holders;
+    pub(crate) mod interrupt;
     pub(crate) mod measure;
+    pub(crate) mod programs;
     pub(crate) mod table;
 }
 
@@ -19,7 +21,9 @@ use nix::sys::stat::{major, minor};
 use serde_json::Value;
 use support::filesystem::{self, Filesystem};
 use support::holders::{Crowd, Deleted};
+use support::interrupt;
 use support::measure::{self, Contender, Samples};
+use support::programs;
 use support::table::{self, Column};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -72,9 +76,9 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let whyfull = measure::find_whyfull(&args.whyfull)?;
+    let whyfull = programs::find_whyfull(&args.whyfull)?;
     filesystem::enter_private_mounts()?;
-    measure::watch_for_interrupts()?;
+    interrupt::watch_for_interrupts()?;
     let filesystem = Filesystem::new(None, 256 << 20, 16_384)?;
     let root = filesystem.root();
     eprintln!("  starting the crowd");

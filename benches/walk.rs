@@ -3,7 +3,9 @@
 
 mod support {
     pub(crate) mod filesystem;
+    pub(crate) mod interrupt;
     pub(crate) mod measure;
+    pub(crate) mod programs;
     pub(crate) mod table;
     pub(crate) mod trees;
 }
@@ -12,9 +14,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use support::filesystem::{self, Filesystem};
+use support::interrupt;
 use support::measure::{self, Answer, Contender, Samples};
+use support::programs;
 use support::table::{self, median_wall};
 use support::trees::{self, Tree};
 
@@ -73,14 +77,14 @@ fn main() -> ExitCode {
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let whyfull = measure::find_whyfull(&args.whyfull)?;
+    let whyfull = programs::find_whyfull(&args.whyfull)?;
     filesystem::enter_private_mounts()?;
-    measure::watch_for_interrupts()?;
+    interrupt::watch_for_interrupts()?;
     if args.cold {
         // Not permitted? Better said before a tree is made.
         measure::drop_caches()?;
     }
-    let trees = if args.tree.is_empty() { &Tree::ALL } else { args.tree.as_slice() };
+    let trees = if args.tree.is_empty() { Tree::value_variants() } else { args.tree.as_slice() };
     let peers = peers();
     for &tree in trees {
         let entries = args.entries.unwrap_or_else(|| scaled(tree.usual_entries(), args.scale));

@@ -309,12 +309,7 @@ impl Observed {
 
     /// How far that may be from one moment's truth: what moved while it was read.
     fn moved(&self) -> Bytes {
-        let mut swing = self.samples.as_ref().map_or(Bytes::ZERO, Samples::swing);
-        if !self.counted.from_tables {
-            // A walk sees every file at a moment of its own: what it has counted may have swung one way
-            // since, and what it has yet to count the other.
-            swing += swing;
-        }
+        let swing = self.samples.as_ref().map_or(Bytes::ZERO, Samples::swing);
         let census = self.counted.census.as_ref();
         swing + self.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved)
     }

@@ -75,24 +75,28 @@ pub struct Samples {
     /// The least and the most that were in use.
     least: Bytes,
     most: Bytes,
+    /// The most that it moved from one sample to the next.
+    step: Bytes,
     /// Whether the last one could be taken; else `capacity` is an older one.
     pub answered: bool,
 }
 
 impl Samples {
     fn new(capacity: Capacity) -> Self {
-        Self { capacity, least: capacity.used, most: capacity.used, answered: true }
+        Self { capacity, least: capacity.used, most: capacity.used, step: Bytes::ZERO, answered: true }
     }
 
     fn add(&mut self, capacity: Capacity) {
+        self.step = self.step.max((capacity.used - self.capacity.used).magnitude());
         self.capacity = capacity;
         self.least = self.least.min(capacity.used);
         self.most = self.most.max(capacity.used);
     }
 
-    /// How far `used` has moved.
+    /// How far `used` has moved: between the samples it may have gone further, but hardly more than it
+    /// went from one to the next.
     pub fn swing(&self) -> Bytes {
-        self.most.saturating_sub(self.least)
+        self.most.saturating_sub(self.least) + self.step
     }
 }
 

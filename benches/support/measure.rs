@@ -3,30 +3,13 @@
 use std::error::Error;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use super::interrupt::interrupted;
+use super::programs::version;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-
-/// From now on Ctrl-C ends a benchmark between two steps, tidily.
-pub(crate) fn watch_for_interrupts() -> io::Result<()> {
-    let flag = INTERRUPTED.get_or_init(Arc::default);
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(flag))?;
-    }
-    Ok(())
-}
-
-pub(crate) fn interrupted() -> bool {
-    INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
-}
 
 /// What one contender printed, turned into the number that is compared.
 pub(crate) type Answer = Box<dyn Fn(&[u8]) -> Result<u64>>;
@@ -150,19 +133,6 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::from_secs(part(time.tv_sec)) + Duration::from_micros(part(time.tv_usec))
 }
 
-/// The first word that looks like a version, if the program is there.
-pub(crate) fn version(program: &str) -> Option<String> {
-    let said = |flag| {
-        let output = Command::new(program).arg(flag).output().ok()?;
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let number = |word: &&str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
-        text.split_whitespace().find(number).map(str::to_owned)
-    };
-    // lsof knows only -v.
-    said("--version").or_else(|| said("-v"))
-}
-
 /// The program with its version, or a line that says how to get it.
 pub(crate) fn find_peer(program: &str, how_to_install: &str) -> Option<String> {
     let version = version(program);
@@ -170,14 +140,4 @@ pub(crate) fn find_peer(program: &str, how_to_install: &str) -> Option<String> {
         println!("{program}: not found, left out (install it with `{how_to_install}`)\n");
     }
     version.map(|version| format!("{program} {version}"))
-}
-
-/// whyfull itself has to be there.
-pub(crate) fn find_whyfull(path: &Path) -> Result<(String, String)> {
-    let program = path.to_str().ok_or("the path of whyfull is not UTF-8")?.to_owned();
-    if !path.is_file() {
-        return Err(format!("{program}: no such program (--whyfull says where it is)").into());
-    }
-    let version = version(&program).unwrap_or_default();
-    Ok((format!("whyfull {version}").trim_end().to_owned(), program))
 }

@@ -15,7 +15,7 @@ use nix::fcntl::{AtFlags, FallocateFlags, OFlag, fallocate, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{linkat, symlinkat};
 
-use super::measure::interrupted;
+use super::interrupt::interrupted;
 
 /// Levels of the deep tree below its root.
 const DEPTH: u64 = 34;
@@ -36,7 +36,6 @@ pub(crate) enum Tree {
 }
 
 impl Tree {
-    pub(crate) const ALL: [Self; 4] = [Self::Wide, Self::Deep, Self::Flat, Self::Mixed];
     const PARTS: [Self; 3] = [Self::Wide, Self::Deep, Self::Flat];
 
     pub(crate) fn name(self) -> &'static str {
@@ -181,7 +180,7 @@ pub(crate) fn room(entries: u64) -> u64 {
 }
 
 /// `SplitMix64`: numbers that look random and are the same on every run.
-fn scramble(number: u64) -> u64 {
+pub(crate) fn scramble(number: u64) -> u64 {
     let mut x = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
