@@ -215,13 +215,26 @@ pub struct Geometry {
     pub parts: Vec<Part>,
     /// How large a directory can become before its index is full, if it has one that can be.
     pub largest_directory: Option<Bytes>,
+    /// What it takes up and `df` leaves out of its size; `None` where that is not known in full.
+    pub uncounted: Option<Vec<Term>>,
+    /// What it keeps from ordinary users, where it can.
+    pub reserve: Option<Reserve>,
+}
+
+/// What is not for everybody, as long as it is free. Both may be more than is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// For root, or whom the mount names.
+    pub blocks: Bytes,
+    /// For the filesystem itself.
+    pub clusters: Bytes,
 }
 
 /// A device, as the filesystem on it sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Which.
-    pub dev: Dev,
+    /// Which; `None` where its node cannot be found.
+    pub dev: Option<Dev>,
     /// Its number within the filesystem.
     pub number: u64,
     /// How much of it the filesystem takes up.

@@ -94,12 +94,12 @@ fn orphans(root: BorrowedFd<'_>, subvolume: u64, handles: &mut Vec<Handle>) -> R
     Ok(())
 }
 
-/// How much of each of its devices the filesystem takes up. A device whose node cannot be found is left out.
+/// How much of each of its devices the filesystem takes up.
 pub(super) fn geometry(root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
     let devices = btrfs_devices::devices(root)?;
     let part = |device: btrfs_devices::Device| {
         let node = PathBuf::from(OsString::from_vec(device.path));
-        Some(Part { dev: device_node(&node)?, number: device.number, size: Bytes(device.size) })
+        Part { dev: device_node(&node), number: device.number, size: Bytes(device.size) }
     };
-    Ok(Geometry { parts: devices.into_iter().filter_map(part).collect(), largest_directory: None })
+    Ok(Geometry { parts: devices.into_iter().map(part).collect(), ..Geometry::default() })
 }

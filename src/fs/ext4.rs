@@ -42,7 +42,7 @@ use nix::sys::stat::Mode;
 use self::format::CORRUPT;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};
-use super::{Geometry, Internal, Part, Term, Unable};
+use super::{Geometry, Internal, Part, Reserve, Term, Unable};
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
@@ -81,8 +81,29 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
 pub(super) fn geometry(mount: &Mount) -> Result<Geometry, Errno> {
     let device = open_device(mount)?;
     let volume = Volume::open(&device)?;
-    let part = Part { dev: mount.dev, number: 1, size: Bytes(volume.size()) };
-    Ok(Geometry { parts: vec![part], largest_directory: volume.largest_directory().map(Bytes) })
+    Ok(Geometry {
+        parts: vec![Part { dev: Some(mount.dev), number: 1, size: Bytes(volume.size()) }],
+        largest_directory: volume.largest_directory().map(Bytes),
+        uncounted: uncounted(mount, &volume),
+        reserve: reserve(mount, &volume),
+    })
+}
+
+/// What `ext4_statfs` (fs/ext4/super.c) takes away from the size.
+fn uncounted(mount: &Mount, volume: &Volume<'_>) -> Option<Vec<Term>> {
+    if !is_served_by_ext4(mount) {
+        return None;
+    }
+    if mount.has_option("minixdf") { Some(Vec::new()) } else { overhead::overhead(volume).ok() }
+}
+
+/// What `ext4_statfs` takes away from what is free (Documentation/admin-guide/ext4.rst).
+fn reserve(mount: &Mount, volume: &Volume<'_>) -> Option<Reserve> {
+    let clusters = attribute(mount.dev, "reserved_clusters")?;
+    Some(Reserve {
+        blocks: Bytes(volume.reserved_blocks.saturating_mul(volume.block_size)),
+        clusters: Bytes(clusters.saturating_mul(volume.cluster_size)),
+    })
 }
 
 /// What lies below the root, and what the filesystem keeps for itself.
@@ -133,8 +154,7 @@ fn internal_of(
     let Tables { mut own, nameless, .. } = tables;
     let mut metadata = own.metadata(volume);
     if mount.has_option("minixdf") {
-        let bytes = overhead::overhead(volume, &groups::groups(volume)?)?;
-        metadata.push(Term { name: "superblocks, tables and journal", bytes: Bytes(bytes) });
+        metadata.extend(overhead::overhead(volume)?);
     }
     Ok(Internal {
         metadata,
@@ -147,9 +167,7 @@ fn internal_of(
 /// What has been promised to data that is still in memory only, and is in no inode on the device:
 /// Documentation/ABI/testing/sysfs-fs-ext4. Nothing where that cannot be read.
 fn delayed(dev: Dev, block_size: u64) -> Bytes {
-    let path = attributes(dev).map(|path| path.join("delayed_allocation_blocks"));
-    let blocks = path.and_then(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
-    Bytes(blocks.unwrap_or(0).saturating_mul(block_size))
+    Bytes(attribute(dev, "delayed_allocation_blocks").unwrap_or(0).saturating_mul(block_size))
 }
 
 /// Whether what is read from below would miss data that is still in memory only.
@@ -167,6 +185,11 @@ fn is_served_by_ext4(mount: &Mount) -> bool {
 /// Where ext4 says more of a mounted filesystem.
 fn attributes(dev: Dev) -> Option<PathBuf> {
     Some(Path::new("/sys/fs/ext4").join(device::name(dev)?))
+}
+
+/// One of the numbers there.
+fn attribute(dev: Dev, name: &str) -> Option<u64> {
+    std::fs::read_to_string(attributes(dev)?.join(name)).ok()?.trim().parse().ok()
 }
 
 /// Opens the mount's block device for reading. No other device is even opened: that can have effects,

@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::errno::Errno;
 
-use super::{Geometry, Part};
+use super::{Geometry, Part, Term};
 use crate::bytes::Bytes;
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
@@ -51,8 +51,10 @@ fn groups(root: BorrowedFd<'_>, next: &AtomicU32) -> Result<Vec<Handle>, Errno> 
     Ok(handles)
 }
 
-/// How large the filesystem is made.
+/// How large the filesystem is made. `df` leaves out the log (`xfs_fs_statfs`, `fs/xfs/xfs_super.c`).
 pub(super) fn geometry(mount: &Mount, root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
-    let part = Part { dev: mount.dev, number: 1, size: Bytes(xfs_geometry::size(root)?) };
-    Ok(Geometry { parts: vec![part], largest_directory: None })
+    let size = xfs_geometry::size(root)?;
+    let part = Part { dev: Some(mount.dev), number: 1, size: Bytes(size.data) };
+    let log = Term { name: "log", bytes: Bytes(size.log) };
+    Ok(Geometry { parts: vec![part], uncounted: Some(vec![log]), ..Geometry::default() })
 }

@@ -35,12 +35,17 @@ fn size(directory: &Path) -> Option<u64> {
     number(&directory.join("size"))?.checked_mul(SECTOR)
 }
 
+/// How large a device is.
+pub(super) fn capacity(dev: Dev) -> Option<Bytes> {
+    size(&directory(dev)).map(Bytes)
+}
+
 /// The devices that a filesystem is on, as large as they are.
 pub(super) fn all(parts: &[Part]) -> Vec<Device> {
     let known = |part: &Part| {
-        let size = size(&directory(part.dev))?;
-        let node = device::path(part.dev)?;
-        Some(Device { number: part.number, node, size: Bytes(size), used: part.size })
+        let dev = part.dev?;
+        let node = device::path(dev)?;
+        Some(Device { number: part.number, node, size: capacity(dev)?, used: part.size })
     };
     parts.iter().filter_map(known).collect()
 }

@@ -149,7 +149,7 @@ fn owner(kind: Kind, id: u32) -> Owner {
 
 /// The qgroups of the btrfs filesystem with these devices (fs/btrfs/sysfs.c, Linux 5.9).
 fn qgroups(geometry: &Geometry) -> Option<Vec<Quota>> {
-    let device = Path::new("devices").join(mounts::device::name(geometry.parts.first()?.dev)?);
+    let device = Path::new("devices").join(mounts::device::name(geometry.parts.first()?.dev?)?);
     let filesystems = fs::read_dir("/sys/fs/btrfs").ok()?.flatten().map(|entry| entry.path());
     let filesystem = filesystems.into_iter().find(|path| path.join(&device).exists())?;
     let groups = fs::read_dir(filesystem.join("qgroups")).ok()?.flatten();

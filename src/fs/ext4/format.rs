@@ -14,6 +14,7 @@ pub(super) mod superblock {
 
     pub const INODES_COUNT: usize = 0x00;
     pub const BLOCKS_COUNT_LO: usize = 0x04;
+    pub const RESERVED_BLOCKS_LO: usize = 0x08;
     pub const FIRST_DATA_BLOCK: usize = 0x14;
     pub const LOG_BLOCK_SIZE: usize = 0x18;
     pub const LOG_CLUSTER_SIZE: usize = 0x1c;
@@ -32,6 +33,7 @@ pub(super) mod superblock {
     pub const DESCRIPTOR_SIZE: usize = 0xfe;
     pub const FIRST_META_GROUP: usize = 0x104;
     pub const BLOCKS_COUNT_HI: usize = 0x150;
+    pub const RESERVED_BLOCKS_HI: usize = 0x154;
     pub const USER_QUOTA_INODE: usize = 0x240;
     pub const GROUP_QUOTA_INODE: usize = 0x244;
     pub const BACKUP_GROUPS: usize = 0x24c;

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use super::inode::Inode;
 use super::map::{self, Budget, Run};
+use super::overhead::overhead;
 use super::tables::{How, Tables};
 use super::tree::count;
 use super::volume::{ReadAt, Volume};
@@ -122,6 +123,30 @@ fn what_mount_points_cover_is_hidden() {
         assert_eq!(census.visible.inodes + 64, tables.named.inodes);
         assert_eq!(census.moved.0, 0);
     }
+}
+
+/// `s_overhead_clusters` is what mkfs has counted.
+#[test]
+fn mkfs_counts_the_same_overhead() {
+    for image in images() {
+        let counted = u32::from_le_bytes(image[1024 + 0x248..1024 + 0x24c].try_into().unwrap());
+        let terms = overhead(&Volume::open(&Image::new(image)).unwrap()).unwrap();
+        assert_eq!(terms.iter().map(|term| term.bytes.0).sum::<u64>(), u64::from(counted) * 1024);
+    }
+    let shortened = Image::new(&images()[0][..1000 * 1024]);
+    assert_eq!(overhead(&Volume::open(&shortened).unwrap()), Err(Errno::EUCLEAN));
+}
+
+/// The upper half counts only where block numbers have one.
+#[test]
+fn reserved_blocks() {
+    let reserved = [0, 1].map(|which: usize| {
+        let mut image = images()[which].clone();
+        image[1024 + 0x8..1024 + 0xc].copy_from_slice(&7_u32.to_le_bytes());
+        image[1024 + 0x154..1024 + 0x158].copy_from_slice(&1_u32.to_le_bytes());
+        Volume::open(&Image::new(&image)).unwrap().reserved_blocks
+    });
+    assert_eq!(reserved, [1 << 32 | 7, 7]);
 }
 
 #[test]
@@ -264,6 +289,7 @@ proptest! {
         }
         let image = Image::new(&image);
         let _ = image.count(&["a/b".into(), "many".into()], &Monitor::default());
+        let _ = Volume::open(&image).and_then(|volume| overhead(&volume));
         let read = image.read.into_inner();
         prop_assert!(read < 100 << 20, "{read}");
     }

@@ -47,6 +47,8 @@ pub(super) struct Volume<'a> {
     /// Below it are the filesystem's own inodes, and the root's.
     pub(super) first_inode: u32,
     pub(super) blocks: u64,
+    /// What only root, or who else is named, may take of those that are free.
+    pub(super) reserved_blocks: u64,
     pub(super) first_data_block: u64,
     pub(super) blocks_per_group: u64,
     pub(super) reserved_descriptors: u16,
@@ -99,7 +101,10 @@ impl<'a> Volume<'a> {
             return Err(CORRUPT);
         }
         let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
-        let high = if is_64bit { word(superblock::BLOCKS_COUNT_HI)? } else { 0 };
+        let count = |low, high| {
+            let high = if is_64bit { word(high)? } else { 0 };
+            Ok::<_, Errno>(wide(word(low)?, high))
+        };
         let has = |features: u32, feature: u32| features & feature != 0;
         let backups = if has(features.compat, feature::COMPAT_SPARSE_SUPER2) {
             let groups = [superblock::BACKUP_GROUPS, superblock::BACKUP_GROUPS + 4];
@@ -119,7 +124,8 @@ impl<'a> Volume<'a> {
             inode_size: if first_revision { inode::SMALLEST } else { short(superblock::INODE_SIZE)? },
             descriptor_size: if is_64bit { short(superblock::DESCRIPTOR_SIZE)? } else { descriptor::SMALL },
             first_inode: if first_revision { FIRST_INODE } else { word(superblock::FIRST_INODE)? },
-            blocks: wide(word(superblock::BLOCKS_COUNT_LO)?, high),
+            blocks: count(superblock::BLOCKS_COUNT_LO, superblock::BLOCKS_COUNT_HI)?,
+            reserved_blocks: count(superblock::RESERVED_BLOCKS_LO, superblock::RESERVED_BLOCKS_HI)?,
             first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
             blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
             reserved_descriptors: short(superblock::RESERVED_DESCRIPTORS)?,
