@@ -14,6 +14,7 @@ use crate::fs::{Internal, Term};
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
+use crate::limits::Limits;
 use crate::mounts::Mount;
 use crate::mounts::locate::{self, Target};
 use crate::probe;
@@ -166,8 +167,11 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let hidden = walk.and_then(|walk| hidden(seen, walk));
     let outside = walk.and_then(|walk| walk.outside.as_ref().ok()?.as_ref());
     let holders: Vec<Holder> = seen.scan.held.iter().map(|held| holder(held, owners)).collect();
-    let mut capacity =
-        seen.samples.as_ref().map(|samples| capacity(&samples.capacity, mount)).unwrap_or_default();
+    let mut capacity = seen
+        .samples
+        .as_ref()
+        .map(|samples| capacity(&samples.capacity, mount, &seen.limits))
+        .unwrap_or_default();
     let mut views = Views {
         used: capacity.used_bytes,
         hidden: hidden.as_deref().map(|hidden| total(hidden.iter().map(|h| (h.bytes, h.inodes)))),
@@ -180,6 +184,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         capacity.used_bytes = views.used;
     }
     let ledger = Ledger::close(&views);
+    let findings = findings(seen, &capacity);
     let by_number = seen.scan.listed.then_some(mount.mountpoint.as_path());
     Filesystem {
         mountpoint: mount.mountpoint.clone(),
@@ -200,7 +205,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         unattributed_reasons: reasons(&seen.scan),
         hidden: hidden.unwrap_or_default(),
         directories: walk.map(|walk| directories(walk, &mount.mountpoint)).unwrap_or_default(),
-        findings: findings(seen, &capacity),
+        findings,
         processes_read: seen.scan.processes,
         skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
     }
@@ -264,7 +269,7 @@ fn rows(
     let detail = |cause| match cause {
         Cause::HiddenByMount => hidden.map(|hidden| hidden.iter().map(mount_detail).collect()),
         Cause::OutsideMount => outside.map(|outside| outside.largest.iter().map(outside_detail).collect()),
-        Cause::Metadata => internal.map(|internal| details(&internal.metadata, |bytes| bytes)),
+        Cause::Metadata => internal.map(|internal| amounts(&internal.metadata)),
         Cause::Shared => internal.map(|internal| details(&internal.shared, |bytes| Gap(0) - bytes)),
         _ => None,
     };
@@ -289,9 +294,13 @@ fn outside_detail(entry: &census::Entry) -> Detail {
     Detail { name, bytes: Gap::from(entry.tally.bytes) }
 }
 
+fn amounts(terms: &[Term]) -> Vec<Detail> {
+    details(terms, |bytes| bytes)
+}
+
 fn details(terms: &[Term], sign: impl Fn(Gap) -> Gap) -> Vec<Detail> {
     let detail = |term: &Term| Detail { name: term.name.to_owned(), bytes: sign(Gap::from(term.bytes)) };
-    terms.iter().map(detail).collect()
+    terms.iter().filter(|term| term.bytes > Bytes::ZERO).map(detail).collect()
 }
 
 /// What the walk found beneath each mount point, the most first.
@@ -356,7 +365,7 @@ fn findings(seen: &Seen, capacity: &Capacity) -> Vec<Finding> {
     })
 }
 
-fn capacity(sample: &probe::Capacity, mount: &Mount) -> Capacity {
+fn capacity(sample: &probe::Capacity, mount: &Mount, limits: &Limits) -> Capacity {
     // The kernel shows them where they are not root's (fs/ext4/super.c, `_ext4_show_options`).
     let id = |option: &str| std::str::from_utf8(&mount.option(option)?).ok()?.parse().ok();
     Capacity {
@@ -369,7 +378,18 @@ fn capacity(sample: &probe::Capacity, mount: &Mount) -> Capacity {
         reserved_bytes: sample.reserved,
         inodes: sample.inodes,
         inodes_free: sample.inodes_free,
+        device_bytes: limits.device_size,
+        uncounted: limits.uncounted.as_deref().filter(|terms| makes_up(terms, limits, sample)).map(amounts),
+        reserved_blocks_bytes: limits.reserve.map(|reserve| reserve.blocks),
+        reserved_clusters_bytes: limits.reserve.map(|reserve| reserve.clusters),
     }
+}
+
+/// Whether all that is uncounted is what the size lacks. It is not where the size is that of a project's
+/// quota (statfs(2) of a directory with one), nor where the filesystem has just been made larger.
+fn makes_up(uncounted: &[Term], limits: &Limits, sample: &probe::Capacity) -> bool {
+    let uncounted: Bytes = uncounted.iter().map(|term| term.bytes).sum();
+    limits.device_size == Some(sample.size + uncounted)
 }
 
 fn skipped(skip: Skip, rights: Effective) -> Skipped {

@@ -1,6 +1,6 @@
 //! What may keep a filesystem from storing anything though it has bytes left: errors it has noted,
-//! quotas, the device or the image it lies on, the memory it may take. Needs no right for most of it;
-//! what cannot be read is left out, and never guessed.
+//! quotas, its reserve, the device or the image it lies on, the memory it may take. Needs no right for
+//! most of it; what cannot be read is left out, and never guessed.
 
 mod device;
 mod quota;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::bytes::Bytes;
-use crate::fs::Geometry;
+use crate::fs::{Geometry, Part, Reserve, Term};
 use crate::mounts::{self, Mount};
 
 pub use quota::{Amount, Owner, Quota};
@@ -28,6 +28,12 @@ pub struct Limits {
     pub directory_index: Option<Bytes>,
     /// The devices that the filesystem is on.
     pub devices: Vec<Device>,
+    /// How large they are together, if that is known of each.
+    pub device_size: Option<Bytes>,
+    /// What of that `df` leaves out of the filesystem's size; `None` where that is not known in full.
+    pub uncounted: Option<Vec<Term>>,
+    /// What is kept from ordinary users.
+    pub reserve: Option<Reserve>,
     /// The sparse file that stands in for its disk.
     pub image: Option<Image>,
     /// Quotas that are used up or nearly so.
@@ -74,16 +80,40 @@ pub struct Image {
 /// lies on.
 pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, timeout: Duration) -> Limits {
     let errors = errors(mount);
+    let device_size = device_size(mount, geometry);
     Limits {
         refuses: refusal(mount, errors),
         errors,
         directory: directory(mount),
         directory_index: geometry.and_then(|geometry| geometry.largest_directory),
         devices: geometry.map(|geometry| device::all(&geometry.parts)).unwrap_or_default(),
+        device_size,
+        uncounted: device_size.and_then(|size| uncounted(geometry?, size)),
+        reserve: geometry.and_then(|geometry| geometry.reserve),
         image: device::image(mount.dev, timeout),
         quotas: quota::short(mount, root, geometry),
         memory: mount.is_in_memory().then(memory).flatten(),
     }
+}
+
+/// The device of ext2/3/4 is known also where it cannot be opened.
+fn device_size(mount: &Mount, geometry: Option<&Geometry>) -> Option<Bytes> {
+    let of_part = |part: &Part| device::capacity(part.dev?);
+    match geometry {
+        Some(geometry) => geometry.parts.iter().map(of_part).sum(),
+        None if mount.fstype.starts_with("ext") => device::capacity(mount.dev),
+        None => None,
+    }
+}
+
+/// What the filesystem takes up without its being counted, and what it does not take up. Nothing is told
+/// of a device that is too small for its filesystem.
+fn uncounted(geometry: &Geometry, device: Bytes) -> Option<Vec<Term>> {
+    let taken: Bytes = geometry.parts.iter().map(|part| part.size).sum();
+    let beyond = Bytes(device.0.checked_sub(taken.0)?);
+    let mut uncounted = geometry.uncounted.clone()?;
+    uncounted.push(Term { name: "beyond the filesystem's end", bytes: beyond });
+    Some(uncounted)
 }
 
 /// `errors_count` of Documentation/ABI/testing/sysfs-fs-ext4.
@@ -122,4 +152,24 @@ fn memory() -> Option<Bytes> {
     let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Bytes(kib.saturating_mul(1024)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_counted_ends_with_the_device() {
+        let log = Term { name: "log", bytes: Bytes(10) };
+        let part = |number, size| Part { dev: None, number, size: Bytes(size) };
+        let geometry = Geometry {
+            parts: vec![part(1, 100), part(2, 50)],
+            uncounted: Some(vec![log]),
+            ..Geometry::default()
+        };
+        let beyond = |bytes| Term { name: "beyond the filesystem's end", bytes: Bytes(bytes) };
+        assert_eq!(uncounted(&geometry, Bytes(151)), Some(vec![log, beyond(1)]));
+        assert_eq!(uncounted(&geometry, Bytes(149)), None);
+        assert_eq!(uncounted(&Geometry { uncounted: None, ..geometry }, Bytes(151)), None);
+    }
 }

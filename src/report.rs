@@ -224,8 +224,8 @@ pub struct Overlay {
     pub upper_inodes: Option<u64>,
 }
 
-/// What `df` prints, in bytes.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// What `df` prints, in bytes, and what it does not.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Capacity {
     /// `f_blocks`.
     pub size_bytes: Bytes,
@@ -245,6 +245,15 @@ pub struct Capacity {
     pub inodes: u64,
     /// `f_ffree`.
     pub inodes_free: u64,
+    /// The size of the device, or of all devices of the filesystem; none where that is not known.
+    pub device_bytes: Option<Bytes>,
+    /// What of that is not in `size_bytes`: where it is told, both add up to `device_bytes`, always.
+    pub uncounted: Option<Vec<Detail>>,
+    /// What ext2/3/4 set aside for root, or for `reserved_uid` and `reserved_gid`. Both these reserves may be
+    /// more than is free; `reserved_bytes` is not.
+    pub reserved_blocks_bytes: Option<Bytes>,
+    /// What ext4 sets aside for itself.
+    pub reserved_clusters_bytes: Option<Bytes>,
 }
 
 impl Capacity {

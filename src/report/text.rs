@@ -3,6 +3,7 @@
 
 mod actions;
 mod deleted;
+mod device;
 mod hidden;
 mod layout;
 mod remedies;
@@ -165,6 +166,7 @@ impl Screen<'_> {
             self.sentence(&footer.join(" "));
         }
         if self.style.detail == Detail::Verbose {
+            device::write(self, filesystem);
             if let Some(note) = &filesystem.method_note {
                 self.blank();
                 self.sentence(&format!("Counted by walking through all names, which takes longer: {note}."));

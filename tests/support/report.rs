@@ -64,7 +64,13 @@ pub(crate) fn check(report: &Value) {
 }
 
 fn check_filesystem(fs: &Value) {
-    let used = number(&fs["capacity"]["used_bytes"]);
+    let capacity = &fs["capacity"];
+    if !capacity["uncounted"].is_null() {
+        let uncounted: i128 = list(&capacity["uncounted"]).iter().map(|part| number(&part["bytes"])).sum();
+        let device = number(&capacity["device_bytes"]);
+        assert_eq!(number(&capacity["size_bytes"]) + uncounted, device, "the device: {fs:#}");
+    }
+    let used = number(&capacity["used_bytes"]);
     let rows = list(&fs["ledger"]);
     let sum: i128 = rows.iter().map(|row| number(&row["bytes"])).sum();
     assert_eq!(sum, used, "rows and used bytes: {fs:#}");

@@ -12,8 +12,8 @@ use crate::holders::MountedAt;
 use crate::ledger::{Ledger, Views};
 use crate::limits::Limits;
 use crate::report::{
-    Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run, SCHEMA_VERSION,
-    Severity, Skipped, Tool, UnattributedReason,
+    self, Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run,
+    SCHEMA_VERSION, Severity, Skipped, Tool, UnattributedReason,
 };
 
 const GIB: u64 = 1 << 30;
@@ -114,6 +114,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
             reserved_gid: None,
             inodes: 6_553_600,
             inodes_free: 5_000_000,
+            ..Capacity::default()
         },
         method: Method::Walk,
         method_note: None,
@@ -378,6 +379,46 @@ fn the_list_of_skips() {
     let mut report = as_a_user();
     report.filesystems[0].skipped.truncate(3);
     insta::assert_snapshot!(screen(&report, &Style { detail: Detail::Verbose, ..style() }));
+}
+
+#[test]
+fn what_lies_around_what_df_counts() {
+    let part = |name: &str, bytes| report::Detail { name: name.to_owned(), bytes: Gap(bytes) };
+    let tables = part("superblocks, tables and bitmaps", 66 << 20);
+    let (journal, beyond) = (part("journal", 64 << 20), part("beyond the filesystem's end", 1536));
+    let views = Views { used: Bytes(98 * GIB), visible: tally(980, 9), ..Views::default() };
+    let disk = filesystem(&views, Vec::new());
+    let reserved = |blocks, clusters| Capacity {
+        device_bytes: Some(Bytes(101 * GIB)),
+        reserved_blocks_bytes: Some(Bytes(blocks)),
+        reserved_clusters_bytes: Some(Bytes(clusters)),
+        ..disk.capacity.clone()
+    };
+    let around = |capacity: Capacity, width| {
+        let disk = Filesystem { capacity, ..disk.clone() };
+        let style = Style { detail: Detail::Verbose, width, ..style() };
+        let screen = screen(&report(vec![disk]), &style);
+        // Behind the header and the verdict.
+        screen.split("\n\n").nth(2).unwrap_or_default().to_owned()
+    };
+    let new = Capacity { uncounted: Some(vec![tables.clone(), journal]), ..reserved(GIB, 16 << 20) };
+    let full = Capacity {
+        uncounted: Some(vec![tables, beyond]),
+        reserved_uid: Some(7),
+        reserved_bytes: Bytes(2 * GIB),
+        ..reserved(5 * GIB, 16 << 20)
+    };
+    let xfs = Capacity { uncounted: Some(vec![part("log", 64 << 20)]), ..disk.capacity.clone() };
+    let xfs = Capacity { device_bytes: Some(Bytes(101 * GIB)), ..xfs };
+    let used_up = Capacity {
+        free_bytes: Bytes::ZERO,
+        reserved_bytes: Bytes::ZERO,
+        uncounted: Some(Vec::new()),
+        ..reserved(GIB, 0)
+    };
+    let screens = [around(new, 100), around(full, 60), around(xfs, 100), around(used_up, 100)];
+    insta::assert_snapshot!(screens.join("\n"));
+    assert_eq!(around(reserved(0, 0), 100), "");
 }
 
 proptest! {
