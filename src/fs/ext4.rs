@@ -40,6 +40,7 @@ use nix::fcntl::{OFlag, PosixFadviseAdvice, open, posix_fadvise};
 use nix::sys::stat::Mode;
 
 use self::format::CORRUPT;
+use self::overhead::Overhead;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};
 use super::{Geometry, Internal, Part, Reserve, Term, Unable};
@@ -94,7 +95,11 @@ fn uncounted(mount: &Mount, volume: &Volume<'_>) -> Option<Vec<Term>> {
     if !is_served_by_ext4(mount) {
         return None;
     }
-    if mount.has_option("minixdf") { Some(Vec::new()) } else { overhead::overhead(volume).ok() }
+    if mount.has_option("minixdf") {
+        Some(Vec::new())
+    } else {
+        Overhead::read(volume).ok().map(Overhead::uncounted)
+    }
 }
 
 /// What `ext4_statfs` takes away from what is free (Documentation/admin-guide/ext4.rst).
@@ -152,13 +157,17 @@ fn internal_of(
     delayed: Bytes,
 ) -> Result<Internal, Errno> {
     let Tables { mut own, nameless, .. } = tables;
-    let mut metadata = own.metadata(volume);
+    let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume));
+    let overhead = Overhead::read(volume)?;
     if mount.has_option("minixdf") {
-        metadata.extend(overhead::overhead(volume)?);
+        metadata.extend(overhead.all());
+    } else {
+        metadata.push(overhead.counted_as_used());
+        shared.push(overhead.missing());
     }
     Ok(Internal {
         metadata,
-        shared: own.shared(volume),
+        shared,
         delayed,
         nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
     })

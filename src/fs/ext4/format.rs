@@ -36,6 +36,7 @@ pub(super) mod superblock {
     pub const RESERVED_BLOCKS_HI: usize = 0x154;
     pub const USER_QUOTA_INODE: usize = 0x240;
     pub const GROUP_QUOTA_INODE: usize = 0x244;
+    pub const OVERHEAD_CLUSTERS: usize = 0x248;
     pub const BACKUP_GROUPS: usize = 0x24c;
     pub const PROJECT_QUOTA_INODE: usize = 0x26c;
     pub const ORPHAN_FILE: usize = 0x280;

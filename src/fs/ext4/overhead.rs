@@ -10,19 +10,67 @@ use super::volume::Volume;
 use crate::bytes::Bytes;
 use crate::fs::Term;
 
-/// What it comes to, as `ext4_calculate_overhead` (fs/ext4/super.c) counts it. With `bigalloc` the kernel
-/// goes by what the superblock says of it, which mkfs has counted in the same way.
-pub(super) fn overhead(volume: &Volume<'_>) -> Result<Vec<Term>, Errno> {
-    // No more groups are believed in than there is room for.
-    if !volume.is_whole() {
-        return Err(CORRUPT);
+/// In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overhead {
+    tables: u64,
+    journal: u64,
+    /// What the kernel takes all of it for.
+    counted: u64,
+}
+
+impl Overhead {
+    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Errno> {
+        // No more groups are believed in than there is room for.
+        if !volume.is_whole() {
+            return Err(CORRUPT);
+        }
+        let journal = journal(volume)?;
+        if volume.cluster_size == volume.block_size {
+            let tables = blocks(volume)?.saturating_mul(volume.block_size);
+            return Ok(Self { tables, journal, counted: tables.saturating_add(journal) });
+        }
+        let bytes = |clusters: u64| clusters.saturating_mul(volume.cluster_size);
+        let tables = bytes(clusters(volume, u64::from(volume.reserved_descriptors))?);
+        // With `bigalloc` the kernel goes by what mkfs has counted, if that can be; what it counts itself lacks
+        // the room for more descriptors (`__ext4_fill_super`, `count_overhead` in fs/ext4/super.c).
+        let counted = if (1..=volume.blocks).contains(&volume.overhead_clusters) {
+            bytes(volume.overhead_clusters)
+        } else {
+            bytes(clusters(volume, 0)?).saturating_add(journal)
+        };
+        Ok(Self { tables, journal, counted })
     }
-    let tables = if volume.cluster_size == volume.block_size { blocks(volume)? } else { clusters(volume)? };
-    let tables = tables.saturating_mul(volume.cluster_size);
-    Ok(vec![
-        Term { name: "superblocks, tables and bitmaps", bytes: Bytes(tables) },
-        Term { name: "journal", bytes: Bytes(journal(volume)?) },
-    ])
+
+    /// All that is there.
+    pub(super) fn all(self) -> Vec<Term> {
+        self.terms(self.tables.saturating_add(self.journal))
+    }
+
+    /// What of that is left out of the size that `df` prints.
+    pub(super) fn uncounted(self) -> Vec<Term> {
+        self.terms(self.counted)
+    }
+
+    fn terms(self, whole: u64) -> Vec<Term> {
+        let journal = self.journal.min(whole);
+        vec![
+            Term { name: "superblocks, tables and bitmaps", bytes: Bytes(whole - journal) },
+            Term { name: "journal", bytes: Bytes(journal) },
+        ]
+    }
+
+    /// What is there, but not left out: `df` counts it as used.
+    pub(super) fn counted_as_used(self) -> Term {
+        let bytes = self.tables.saturating_add(self.journal).saturating_sub(self.counted);
+        Term { name: "tables that the superblock does not count", bytes: Bytes(bytes) }
+    }
+
+    /// What is left out, but not there.
+    pub(super) fn missing(self) -> Term {
+        let bytes = self.counted.saturating_sub(self.tables.saturating_add(self.journal));
+        Term { name: "tables that are not there", bytes: Bytes(bytes) }
+    }
 }
 
 /// The blocks of an inode table.
@@ -34,18 +82,20 @@ fn table(volume: &Volume<'_>) -> u64 {
 fn blocks(volume: &Volume<'_>) -> Result<u64, Errno> {
     let groups = u64::from(volume.group_count()?);
     let bitmaps_and_table = 2 + table(volume);
-    let fixed: u64 = (0..groups).map(|group| volume.fixed_blocks(group)).sum();
+    let reserved = volume.reserved_descriptors.into();
+    let fixed: u64 = (0..groups).map(|group| volume.fixed_blocks(group, reserved)).sum();
     Ok(volume.first_data_block + fixed + groups * bitmaps_and_table)
 }
 
-/// The clusters with anything of it, each once.
-fn clusters(volume: &Volume<'_>) -> Result<u64, Errno> {
+/// The clusters with anything of it, each once. Beside each copy of the superblock there is room for so
+/// many more blocks of descriptors.
+fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Errno> {
     let table = table(volume);
     // Blocks, and how many follow.
     let mut ranges = vec![(0, volume.first_data_block)];
     for (group, number) in groups::groups(volume)?.iter().zip(0..) {
         let start = volume.group_start(number).ok_or(CORRUPT)?;
-        ranges.push((start, volume.fixed_blocks(number)));
+        ranges.push((start, volume.fixed_blocks(number, reserved)));
         ranges.extend([(group.blocks_bitmap, 1), (group.bitmap, 1), (group.table, table)]);
     }
     let per_cluster = volume.cluster_size / volume.block_size;

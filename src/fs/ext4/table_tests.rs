@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::inode::Inode;
 use super::map::{self, Budget, Run};
-use super::overhead::overhead;
+use super::overhead::Overhead;
 use super::tables::{How, Tables};
 use super::tree::count;
 use super::volume::{ReadAt, Volume};
@@ -130,11 +130,11 @@ fn what_mount_points_cover_is_hidden() {
 fn mkfs_counts_the_same_overhead() {
     for image in images() {
         let counted = u32::from_le_bytes(image[1024 + 0x248..1024 + 0x24c].try_into().unwrap());
-        let terms = overhead(&Volume::open(&Image::new(image)).unwrap()).unwrap();
-        assert_eq!(terms.iter().map(|term| term.bytes.0).sum::<u64>(), u64::from(counted) * 1024);
+        let overhead = Overhead::read(&Volume::open(&Image::new(image)).unwrap()).unwrap();
+        assert_eq!(overhead.all().iter().map(|term| term.bytes.0).sum::<u64>(), u64::from(counted) * 1024);
     }
     let shortened = Image::new(&images()[0][..1000 * 1024]);
-    assert_eq!(overhead(&Volume::open(&shortened).unwrap()), Err(Errno::EUCLEAN));
+    assert_eq!(Overhead::read(&Volume::open(&shortened).unwrap()), Err(Errno::EUCLEAN));
 }
 
 /// The upper half counts only where block numbers have one.
@@ -289,7 +289,7 @@ proptest! {
         }
         let image = Image::new(&image);
         let _ = image.count(&["a/b".into(), "many".into()], &Monitor::default());
-        let _ = Volume::open(&image).and_then(|volume| overhead(&volume));
+        let _ = Volume::open(&image).and_then(|volume| Overhead::read(&volume));
         let read = image.read.into_inner();
         prop_assert!(read < 100 << 20, "{read}");
     }

@@ -51,7 +51,10 @@ pub(super) struct Volume<'a> {
     pub(super) reserved_blocks: u64,
     pub(super) first_data_block: u64,
     pub(super) blocks_per_group: u64,
+    /// Blocks of room for more descriptors.
     pub(super) reserved_descriptors: u16,
+    /// What mkfs says that lies at fixed places; 0 if it does not.
+    pub(super) overhead_clusters: u64,
     first_meta_group: Option<u64>,
     backups: Backups,
     features: Features,
@@ -129,6 +132,7 @@ impl<'a> Volume<'a> {
             first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
             blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
             reserved_descriptors: short(superblock::RESERVED_DESCRIPTORS)?,
+            overhead_clusters: word(superblock::OVERHEAD_CLUSTERS)?.into(),
             first_meta_group: has(features.incompat, feature::INCOMPAT_META_BG)
                 .then_some(word(superblock::FIRST_META_GROUP)?.into()),
             backups,
@@ -358,8 +362,8 @@ impl<'a> Volume<'a> {
     }
 
     /// How many blocks at the beginning of a group are taken by the superblock, by descriptors, and by
-    /// room for more descriptors: `ext4_bg_num_gdb` (fs/ext4/balloc.c).
-    pub(super) fn fixed_blocks(&self, group: u64) -> u64 {
+    /// room for so many more blocks of them: `ext4_bg_num_gdb` (fs/ext4/balloc.c).
+    pub(super) fn fixed_blocks(&self, group: u64, reserved: u64) -> u64 {
         let per_block = self.block_size / u64::from(self.descriptor_size);
         let (meta, backup) = (group / per_block, self.has_backup(group));
         let all = u64::from(self.inodes / self.inodes_per_group).div_ceil(per_block);
@@ -368,8 +372,7 @@ impl<'a> Volume<'a> {
             first if backup => first.map_or(all, |first| all.min(first)),
             _ => 0,
         };
-        let reserved = if backup { u64::from(self.reserved_descriptors) } else { 0 };
-        u64::from(backup) + descriptors + reserved
+        u64::from(backup) + descriptors + if backup { reserved } else { 0 }
     }
 }
 
