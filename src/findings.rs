@@ -8,7 +8,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use crate::bytes::Bytes;
-use crate::limits::{Image, Limits, Quota};
+use crate::limits::{Chunks, Image, Limits, Quota};
 use crate::report::{Capacity, Finding, FindingCode, Severity};
 use messages::Names;
 
@@ -38,12 +38,20 @@ const MEMORY_PART: u64 = 4;
 /// From this share of its greatest size on, in percent, an index may be full: names are spread over it by
 /// their hash, so that one part of it is full long before all of it is.
 const INDEX_PERCENT: u64 = 60;
+/// No chunk of data is larger on one device, nor larger than a tenth of all devices
+/// (fs/btrfs/volumes.c, `init_alloc_chunk_ctl_policy_regular`).
+const CHUNK: Bytes = Bytes(1 << 30);
+const CHUNKS_AT_LEAST: u64 = 10;
+/// With less than one in so many bytes available, somebody is about to delete files.
+const LOW_PART: u64 = 20;
 
 /// All that is found, the worst first.
 pub fn find(evidence: &Evidence<'_>) -> Vec<Finding> {
     let names = Names::of(evidence);
     let one = [
         refusal(evidence, &names),
+        metadata(evidence, &names),
+        snapshots(evidence, &names),
         inodes(evidence, &names),
         reserve(evidence, &names),
         memory_limit(evidence, &names),
@@ -87,6 +95,28 @@ fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
         }
         (None, None) => None,
     }
+}
+
+/// Nothing is left to allocate, and what is allocated for metadata is full while data has a chunk's worth
+/// and more to spare. Where data has not, it is full in the ordinary way.
+fn metadata(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let chunks: &Chunks = evidence.limits.chunks.as_ref()?;
+    let left = chunks.metadata_left;
+    let is_short = left < chunks.operation + chunks.operation || is_scarce(left.0, chunks.metadata.0);
+    let spare = chunks.data.saturating_sub(chunks.data_used);
+    if !is_short || spare < CHUNK.min(Bytes(evidence.capacity.size_bytes.0 / CHUNKS_AT_LEAST)) {
+        return None;
+    }
+    let severity = if left < chunks.operation { Severity::Critical } else { Severity::Warning };
+    Some(finding(FindingCode::MetadataFull, severity, names.metadata(chunks, severity)))
+}
+
+/// What deleting a file does not give back as long as they are there.
+fn snapshots(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let count = evidence.limits.snapshots.filter(|count| *count > 0)?;
+    let Capacity { size_bytes, available_bytes, .. } = *evidence.capacity;
+    let is_low = available_bytes.0 < size_bytes.0 / LOW_PART || metadata(evidence, names).is_some();
+    is_low.then(|| finding(FindingCode::SnapshotsKept, Severity::Warning, names.snapshots(count)))
 }
 
 /// Filesystems that make inodes as needed report none at all, or, like XFS, fewer the less space is

@@ -219,6 +219,8 @@ pub struct Geometry {
     pub uncounted: Option<Vec<Term>>,
     /// What it keeps from ordinary users, where it can.
     pub reserve: Option<Reserve>,
+    /// What only btrfs has.
+    pub btrfs: Option<Btrfs>,
 }
 
 /// What is not for everybody, as long as it is free. Both may be more than is free.
@@ -228,6 +230,17 @@ pub struct Reserve {
     pub blocks: Bytes,
     /// For the filesystem itself.
     pub clusters: Bytes,
+}
+
+/// What btrfs tells of itself.
+#[derive(Clone, Debug)]
+pub struct Btrfs {
+    /// Its UUID, as sysfs writes it.
+    pub uuid: String,
+    /// What is in no chunk yet, of each of its devices.
+    pub unallocated: Vec<Bytes>,
+    /// How many snapshots it has, besides the one that is mounted; only root can know.
+    pub snapshots: Option<usize>,
 }
 
 /// A device, as the filesystem on it sees it.
@@ -246,7 +259,7 @@ pub fn geometry(mount: &Mount, root: BorrowedFd<'_>) -> Result<Geometry, Errno> 
     match mount.fstype.as_str() {
         _ if is_ext(mount) => ext4::geometry(mount),
         "xfs" => xfs::geometry(mount, reopen(root)?.as_fd()),
-        "btrfs" => btrfs::geometry(reopen(root)?.as_fd()),
+        "btrfs" => btrfs::geometry(mount, reopen(root)?.as_fd()),
         _ => Err(Errno::EOPNOTSUPP),
     }
 }

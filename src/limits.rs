@@ -2,6 +2,7 @@
 //! quotas, its reserve, the device or the image it lies on, the memory it may take. Needs no right for
 //! most of it; what cannot be read is left out, and never guessed.
 
+mod chunks;
 mod device;
 mod quota;
 
@@ -13,6 +14,7 @@ use crate::bytes::Bytes;
 use crate::fs::{Geometry, Part, Reserve, Term};
 use crate::mounts::{self, Mount};
 
+pub use chunks::Chunks;
 pub use quota::{Amount, Owner, Quota};
 
 /// What is known of a filesystem's limits.
@@ -40,6 +42,10 @@ pub struct Limits {
     pub quotas: Vec<Quota>,
     /// The memory of the machine, for a filesystem that takes it up.
     pub memory: Option<Bytes>,
+    /// How btrfs has handed out its devices.
+    pub chunks: Option<Chunks>,
+    /// How many snapshots btrfs has, besides the one that is mounted; only root can know.
+    pub snapshots: Option<usize>,
 }
 
 /// Why the kernel refuses to write.
@@ -81,6 +87,7 @@ pub struct Image {
 pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, timeout: Duration) -> Limits {
     let errors = errors(mount);
     let device_size = device_size(mount, geometry);
+    let btrfs = geometry.and_then(|geometry| geometry.btrfs.as_ref());
     Limits {
         refuses: refusal(mount, errors),
         errors,
@@ -91,8 +98,10 @@ pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, ti
         uncounted: device_size.and_then(|size| uncounted(geometry?, size)),
         reserve: geometry.and_then(|geometry| geometry.reserve),
         image: device::image(mount.dev, timeout),
-        quotas: quota::short(mount, root, geometry),
+        quotas: quota::short(mount, root, btrfs),
         memory: mount.is_in_memory().then(memory).flatten(),
+        chunks: btrfs.and_then(chunks::read),
+        snapshots: btrfs.and_then(|btrfs| btrfs.snapshots),
     }
 }
 

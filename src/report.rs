@@ -460,6 +460,10 @@ pub enum FindingCode {
     NeverGrown,
     /// The sparse file behind it may not find the space that it still needs.
     ImageWithoutSpace,
+    /// btrfs has no space left for metadata, though its data has.
+    MetadataFull,
+    /// btrfs has snapshots, and is short of space.
+    SnapshotsKept,
     /// A filesystem in memory has reached the size it may have.
     MemoryLimitReached,
     /// A filesystem in memory takes up a large part of the memory.

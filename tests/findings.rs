@@ -9,15 +9,17 @@ mod support;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, mount_tmpfs};
+use support::loop_device::LoopDevice;
 use support::report::{list, only, report};
 use support::whyfull::whyfull;
 use support::{MIB, NOBODY, temp_dir, tool};
@@ -292,6 +294,126 @@ fn a_subvolume_has_used_up_its_quota() {
         &told,
         &["the quota of qgroup 0/256 is used up", "of 8.0 MiB", "`btrfs qgroup limit SIZE 0/256 "],
     );
+}
+
+/// Commits that wait for no disk, and a cleaner of deleted subvolumes that looks every second.
+const QUICK: &str = "nobarrier,commit=1";
+
+/// Allocates all there is for data, and leaves a little in each part of it, so that none is given back.
+fn allocate_all(fs: &Filesystem) {
+    let name = |number: usize| fs.path().join(format!("data{number}"));
+    let count = (0..10_000).find(|&number| fs::write(name(number), vec![1; 256 << 10]).is_err()).unwrap();
+    for number in (0..=count).filter(|number| number % 8 > 0) {
+        fs::remove_file(name(number)).unwrap();
+    }
+    sync(fs);
+}
+
+/// Links whose targets lie in metadata: as many as fit, or up to this number.
+fn links(fs: &Filesystem, most: usize) -> std::io::Result<()> {
+    let target = "x".repeat(2000);
+    (0..most).try_for_each(|number| match symlink(&target, fs.path().join(format!("link{number}"))) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    })
+}
+
+fn sync(fs: &Filesystem) {
+    nix::unistd::syncfs(File::open(fs.path()).unwrap()).unwrap();
+}
+
+/// The commands in a message.
+fn commands(message: &str) -> Vec<Vec<&str>> {
+    message.split('`').skip(1).step_by(2).map(|command| command.split(' ').collect()).collect()
+}
+
+fn carry_out(command: &[&str]) -> bool {
+    Command::new(command[0]).args(&command[1..]).output().unwrap().status.success()
+}
+
+#[test]
+fn metadata_is_nearly_full_and_its_data_moved_together() {
+    require_root!();
+    let fs = Filesystem::btrfs_with(QUICK);
+    allocate_all(&fs);
+    assert_eq!(findings(fs.path()), [], "metadata has room");
+    let scarce = (1..100).find(|batch| {
+        links(&fs, batch * 500).unwrap();
+        sync(&fs);
+        !findings(fs.path()).is_empty()
+    });
+    assert!(scarce > Some(1));
+    let told = message(fs.path(), "metadata_full", "warning");
+    assert_has(&told, &["its metadata can grow by 1", "MiB of what is set aside for data are unused: "]);
+    let [balance] = commands(&told).try_into().unwrap();
+    assert!(carry_out(&balance), "{balance:?}");
+    assert_eq!(findings(fs.path()), []);
+}
+
+/// Even what would help takes metadata, which another device lends.
+#[test]
+fn metadata_is_full() {
+    require_root!();
+    let fs = Filesystem::btrfs_with(QUICK);
+    allocate_all(&fs);
+    assert_eq!(links(&fs, usize::MAX).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert_eq!(links(&fs, usize::MAX).unwrap_err().kind(), ErrorKind::StorageFull, "for good");
+    let room = statvfs(fs.path()).unwrap();
+    assert!(room.blocks_free() * room.fragment_size() > 16 * MIB, "{room:?}");
+    let told = message(fs.path(), "metadata_full", "critical");
+    assert_has(&told, &["its metadata is full, and it may refuse to store anything, though ", "-dusage=0"]);
+    let report = whyfull().arg(fs.path()).by_nobody().report();
+    assert_eq!(only(&report)["findings"][0]["message"], *told, "everybody can know");
+
+    let [balance, mut add, mut remove] = commands(&told).try_into().unwrap();
+    assert!(!carry_out(&balance), "{balance:?}");
+    let disk = fs.beside("disk").join("image");
+    File::create_new(&disk).unwrap().set_len(64 * MIB).unwrap();
+    let device = LoopDevice::on(&disk);
+    for command in [&mut add, &mut remove] {
+        assert_eq!(command[3], "DEVICE");
+        command[3] = device.node().to_str().unwrap();
+    }
+    for command in [add, balance, remove] {
+        assert!(carry_out(&command), "{command:?}");
+    }
+    assert_eq!(findings(fs.path()), []);
+    links(&fs, 10_000).unwrap();
+}
+
+#[test]
+fn a_snapshot_keeps_what_is_deleted() {
+    require_root!();
+    let fs = Filesystem::btrfs_with(QUICK);
+    let (path, snapshot) = (fs.path(), fs.path().join("a snapshot"));
+    fs::write(path.join("large"), vec![1; 16 << 20]).unwrap();
+    let words = ["subvolume", "snapshot", "-r"].map(OsStr::new);
+    tool("btrfs", &[words.as_slice(), &[path.as_os_str(), snapshot.as_os_str()]].concat());
+    assert_eq!(findings(path), [], "there is room");
+    fill(&path.join("filler"));
+    fs::remove_file(path.join("large")).unwrap();
+    sync(&fs);
+    let told = message(path, "snapshots_kept", "warning");
+    let [list_all, mut delete] = commands(&told).try_into().unwrap();
+    let listed = Command::new(list_all[0]).args(&list_all[1..]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.trim_end().ends_with(" path a snapshot") && listed.lines().count() == 1, "{listed}");
+    let own = fs.beside("own");
+    let source = source(path);
+    mount(Some(source.as_str()), &own, Some("btrfs"), MsFlags::empty(), Some("subvol=a snapshot")).unwrap();
+    assert_eq!(findings(&own), [], "is mounted itself");
+    umount(&own).unwrap();
+    let nobodys = whyfull().arg(path).by_nobody().report();
+    assert_eq!(only(&nobodys)["findings"], Value::Array(vec![]), "only root can know");
+
+    assert_eq!(delete.pop(), Some("PATH"));
+    delete.push(snapshot.to_str().unwrap());
+    assert!(carry_out(&delete), "{delete:?}");
+    tool("btrfs", &[["subvolume", "sync"].map(OsStr::new).as_slice(), &[path.as_os_str()]].concat());
+    sync(&fs);
+    let room = statvfs(path).unwrap();
+    assert!(room.blocks_available() * room.fragment_size() >= 16 * MIB, "{room:?}");
+    assert_eq!(findings(path), []);
 }
 
 /// Runs where the kernel has quotas for ext4 (`CONFIG_QFMT_V2`).

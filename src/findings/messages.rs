@@ -5,8 +5,8 @@ use std::path::Path;
 use super::Evidence;
 use crate::bytes::{Bytes, Units, grouped};
 use crate::escape;
-use crate::limits::{Amount, Device, Image, Owner, Quota, Refusal};
-use crate::report::Capacity;
+use crate::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
+use crate::report::{Capacity, Severity};
 
 /// What the sentences call the filesystem.
 pub(super) struct Names {
@@ -51,6 +51,15 @@ pub(super) fn image(image: &Image, needed: Bytes) -> String {
     )
 }
 
+/// A filter (btrfs-balance(8)) that takes the chunks that are not fuller than the average, of which there
+/// is always one, and no more of them than it takes to get two back.
+fn balance(chunks: &Chunks) -> String {
+    let average = chunks.data_used.0.saturating_mul(100).checked_div(chunks.data.0).unwrap_or(0);
+    let usage = average.min(98) + 1;
+    let limit = 200_u64.div_ceil(100 - usage);
+    format!("{usage},limit={limit}")
+}
+
 impl Names {
     pub(super) fn of(evidence: &Evidence<'_>) -> Self {
         Self {
@@ -86,6 +95,39 @@ impl Names {
     pub(super) fn errors(&self, errors: u64) -> String {
         let what = if errors == 1 { "an error was".to_owned() } else { format!("{errors} errors were") };
         format!("{what} found in it since its last repair: {}", self.check())
+    }
+
+    pub(super) fn metadata(&self, chunks: &Chunks, severity: Severity) -> String {
+        let at = &self.mountpoint;
+        let (state, without_space) = match severity {
+            Severity::Warning => {
+                (format!("its metadata can grow by {} only", size(chunks.metadata_left)), String::new())
+            }
+            Severity::Critical => (
+                "its metadata is full, and it may refuse to store anything".to_owned(),
+                format!(
+                    "; if there is no space even for that, -dusage=0 takes none, deleting files makes some, \
+                     and `btrfs device add DEVICE {at}` lends it some until `btrfs device remove DEVICE {at}`"
+                ),
+            ),
+        };
+        format!(
+            "{state}, though {} of what is set aside for data are unused: `btrfs balance start -dusage={} {at}` \
+             gives some of that back by moving data together, which keeps the disk busy{without_space}",
+            size(chunks.data.saturating_sub(chunks.data_used)),
+            balance(chunks)
+        )
+    }
+
+    pub(super) fn snapshots(&self, count: usize) -> String {
+        let (what, keep) = if count == 1 { ("a snapshot", "keeps") } else { ("snapshots", "keep") };
+        let number = if count == 1 { String::new() } else { format!("{} ", grouped(count as u64)) };
+        format!(
+            "{number}{what} {keep} files that are deleted or overwritten elsewhere, and their space: `btrfs \
+             subvolume list -s {}` lists them, and `btrfs subvolume delete PATH` frees, little by little, \
+             what only that one has, which is lost",
+            self.mountpoint
+        )
     }
 
     pub(super) fn inodes(&self, free: u64, all: u64) -> String {

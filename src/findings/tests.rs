@@ -1,7 +1,7 @@
 //! What is found from which figures. Whether the figures are read right, tests/findings.rs asks.
 
 use super::*;
-use crate::limits::{Amount, Device, Owner, Refusal};
+use crate::limits::{Amount, Chunks, Device, Owner, Refusal};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -17,6 +17,17 @@ fn roomy() -> Capacity {
         inodes: 1_000_000,
         inodes_free: 900_000,
         ..Capacity::default()
+    }
+}
+
+/// 16 KiB nodes, and data of which a third is unused.
+fn roomy_chunks() -> Chunks {
+    Chunks {
+        data: Bytes(90 * GIB),
+        data_used: Bytes(60 * GIB),
+        metadata: Bytes(2 * GIB),
+        metadata_left: Bytes(GIB),
+        operation: Bytes(8 * MIB),
     }
 }
 
@@ -52,6 +63,8 @@ fn nothing_is_told_of_a_healthy_filesystem() {
         }],
         image: Some(Image { path: "/image".into(), holes: Bytes(70 * GIB), available: Bytes(60 * GIB) }),
         memory: Some(Bytes(200 * GIB)),
+        chunks: Some(roomy_chunks()),
+        snapshots: Some(7),
         ..Limits::default()
     };
     for fstype in ["ext4", "xfs", "btrfs", "tmpfs"] {
@@ -109,6 +122,53 @@ fn errors_are_told_and_what_became_of_them() {
         assert!(found[0].message.contains("(3 noted so far)"), "{found:?}");
         assert!(found[0].message.contains("`e2fsck -f /dev/sdb1`"), "{found:?}");
     }
+}
+
+#[test]
+fn metadata_is_full_when_it_cannot_grow_though_data_could() {
+    let with = |metadata_left, data_used| {
+        let chunks =
+            Chunks { metadata_left: Bytes(metadata_left), data_used: Bytes(data_used), ..roomy_chunks() };
+        let chunks = Some(chunks);
+        found_on("btrfs", &roomy(), &Limits { chunks, ..Limits::default() })
+    };
+    let told = |severity| Some((FindingCode::MetadataFull, severity));
+    assert_eq!(only(&with(8 * MIB - 1, 60 * GIB)), told(Severity::Critical));
+    let warned = with(16 * MIB - 1, 60 * GIB);
+    assert_eq!(only(&warned), told(Severity::Warning));
+    assert_eq!(
+        warned[0].message,
+        "its metadata can grow by 16.0 MiB only, though 30.0 GiB of what is set aside for data are unused: \
+         `btrfs balance start -dusage=67,limit=7 '/srv/it'\\''s'` gives some of that back by moving data \
+         together, which keeps the disk busy"
+    );
+    assert_eq!(only(&with(21 * MIB, 60 * GIB)), None, "more than a percent");
+    assert_eq!(only(&with(0, 89 * GIB)), told(Severity::Critical));
+    assert_eq!(only(&with(0, 89 * GIB + 1)), None, "data is full, too");
+    let nearly = &with(0, 89 * GIB)[0].message;
+    assert!(nearly.contains("-dusage=99,limit=200 "), "{nearly}");
+    assert!(nearly.contains("`btrfs device add DEVICE '/srv/it'"), "{nearly}");
+}
+
+#[test]
+fn snapshots_are_told_when_space_is_short() {
+    let with = |available, metadata_left, snapshots| {
+        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        let chunks = Some(Chunks { metadata_left: Bytes(metadata_left), ..roomy_chunks() });
+        let limits = Limits { chunks, snapshots, ..Limits::default() };
+        found_on("btrfs", &capacity, &limits)
+    };
+    let told = Some((FindingCode::SnapshotsKept, Severity::Warning));
+    let many = with(5 * GIB - 1, GIB, Some(1234));
+    assert_eq!(only(&many), told);
+    assert!(many[0].message.starts_with("1,234 snapshots keep files"), "{many:?}");
+    let one = with(0, GIB, Some(1));
+    assert!(one[0].message.starts_with("a snapshot keeps files"), "{one:?}");
+    assert_eq!(only(&with(5 * GIB, GIB, Some(1))), None);
+    assert_eq!(only(&with(0, GIB, Some(0))), None);
+    assert_eq!(only(&with(0, GIB, None)), None);
+    let codes: Vec<_> = with(50 * GIB, 0, Some(1)).iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [FindingCode::MetadataFull, FindingCode::SnapshotsKept]);
 }
 
 #[test]

@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::{Geometry, Part};
+use super::{Btrfs, Geometry, Part};
 use crate::bytes::Bytes;
+use crate::mounts::Mount;
 use crate::sys::btrfs_devices;
 use crate::sys::handle::Handle;
 use crate::sys::stat::device_node;
@@ -28,9 +29,14 @@ const ORPHANS: u64 = u64::MAX - 4;
 const INODE_ITEM: u8 = 1;
 const ORPHAN_ITEM: u8 = 48;
 const ROOT_ITEM: u8 = 132;
+/// `refs` of `struct btrfs_root_item`.
+const REFERENCES: usize = 216;
 
 /// `FILEID_BTRFS_WITHOUT_PARENT` of include/linux/exportfs.h: inode, subvolume, generation.
 const INODE_AND_SUBVOLUME: libc::c_int = 0x4d;
+
+/// At the beginning of each device, for boot loaders: `BTRFS_DEVICE_RANGE_RESERVED` (fs/btrfs/volumes.h).
+const NEVER_ALLOCATED: Bytes = Bytes(1 << 20);
 
 /// Handles of all orphans, in all subvolumes.
 pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
@@ -94,12 +100,59 @@ fn orphans(root: BorrowedFd<'_>, subvolume: u64, handles: &mut Vec<Handle>) -> R
     Ok(())
 }
 
+/// How many snapshots there are besides `own`, the subvolume that is mounted.
+fn snapshots(root: BorrowedFd<'_>, own: Option<u64>) -> Result<usize, Errno> {
+    let mut count = 0;
+    let first = Key { object: FIRST_SUBVOLUME, kind: ROOT_ITEM, offset: 0 };
+    let last = Key { object: LAST_SUBVOLUME, kind: ROOT_ITEM, offset: u64::MAX };
+    items(root, ROOT_TREE, first, last, |key, item| {
+        // Only a snapshot's key ends with the transaction that made it (fs/btrfs/transaction.c,
+        // `create_pending_snapshot`); a deleted subvolume has no references left.
+        let references = item.get(REFERENCES..).and_then(|rest| rest.first_chunk().copied());
+        let is_snapshot = key.kind == ROOT_ITEM && key.offset != 0;
+        let is_there = references.is_some_and(|references| u32::from_le_bytes(references) > 0);
+        count += usize::from(is_snapshot && is_there && Some(key.object) != own);
+    })?;
+    Ok(count)
+}
+
 /// How much of each of its devices the filesystem takes up.
-pub(super) fn geometry(root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
-    let devices = btrfs_devices::devices(root)?;
+pub(super) fn geometry(mount: &Mount, root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
+    let info = btrfs_devices::info(root)?;
+    let own = mount.option("subvolid").and_then(|id| std::str::from_utf8(&id).ok()?.parse().ok());
+    let btrfs = Btrfs {
+        uuid: uuid_text(info.uuid),
+        unallocated: info.devices.iter().map(unallocated).collect(),
+        snapshots: snapshots(root, own).ok(),
+    };
     let part = |device: btrfs_devices::Device| {
         let node = PathBuf::from(OsString::from_vec(device.path));
         Part { dev: device_node(&node), number: device.number, size: Bytes(device.size) }
     };
-    Ok(Geometry { parts: devices.into_iter().map(part).collect(), ..Geometry::default() })
+    let parts = info.devices.into_iter().map(part).collect();
+    Ok(Geometry { parts, btrfs: Some(btrfs), ..Geometry::default() })
+}
+
+/// What chunks can still be made of.
+fn unallocated(device: &btrfs_devices::Device) -> Bytes {
+    Bytes(device.size).saturating_sub(Bytes(device.allocated)).saturating_sub(NEVER_ALLOCATED)
+}
+
+/// As `%pU` prints it.
+fn uuid_text(uuid: [u8; 16]) -> String {
+    let mut text = format!("{:032x}", u128::from_be_bytes(uuid));
+    // From the end, so that a dash does not move the next place.
+    for place in [20, 16, 12, 8] {
+        text.insert(place, '-');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_uuid_is_written_as_sysfs_writes_it() {
+        let uuid = std::array::from_fn(|index| u8::try_from(index * 16 + 1).unwrap());
+        assert_eq!(super::uuid_text(uuid), "01112131-4151-6171-8191-a1b1c1d1e1f1");
+    }
 }

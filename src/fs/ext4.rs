@@ -87,6 +87,7 @@ pub(super) fn geometry(mount: &Mount) -> Result<Geometry, Errno> {
         largest_directory: volume.largest_directory().map(Bytes),
         uncounted: uncounted(mount, &volume),
         reserve: reserve(mount, &volume),
+        btrfs: None,
     })
 }
 

@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
 
-use super::device;
-use crate::fs::Geometry;
-use crate::mounts::{self, Mount};
+use super::{chunks, device};
+use crate::fs::Btrfs;
+use crate::mounts::Mount;
 use crate::sys::quota::{self, Kind};
 
 /// One thing of which no more than a certain amount may be used.
@@ -63,9 +63,9 @@ const KINDS: [(Kind, &[&str]); 3] = [
 const BLOCK: u64 = 64 << 10;
 
 /// The quotas of which less than one percent is left, or that are beyond their soft limit.
-pub(super) fn short(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>) -> Vec<Quota> {
-    if mount.fstype == "btrfs" {
-        return geometry.and_then(qgroups).unwrap_or_default();
+pub(super) fn short(mount: &Mount, root: BorrowedFd<'_>, btrfs: Option<&Btrfs>) -> Vec<Quota> {
+    if let Some(btrfs) = btrfs {
+        return qgroups(btrfs).unwrap_or_default();
     }
     let enforced = KINDS.iter().filter(|(_, options)| options.iter().any(|option| mount.has_option(option)));
     enforced.flat_map(|&(kind, _)| of_kind(root, kind)).collect()
@@ -147,12 +147,9 @@ fn owner(kind: Kind, id: u32) -> Owner {
     }
 }
 
-/// The qgroups of the btrfs filesystem with these devices (fs/btrfs/sysfs.c, Linux 5.9).
-fn qgroups(geometry: &Geometry) -> Option<Vec<Quota>> {
-    let device = Path::new("devices").join(mounts::device::name(geometry.parts.first()?.dev?)?);
-    let filesystems = fs::read_dir("/sys/fs/btrfs").ok()?.flatten().map(|entry| entry.path());
-    let filesystem = filesystems.into_iter().find(|path| path.join(&device).exists())?;
-    let groups = fs::read_dir(filesystem.join("qgroups")).ok()?.flatten();
+/// The qgroups of a btrfs filesystem (fs/btrfs/sysfs.c, Linux 5.9).
+fn qgroups(btrfs: &Btrfs) -> Option<Vec<Quota>> {
+    let groups = fs::read_dir(chunks::directory(btrfs).join("qgroups")).ok()?.flatten();
     Some(groups.filter_map(|group| qgroup(&group.path())).collect())
 }
 

@@ -42,7 +42,11 @@ impl Filesystem {
     }
 
     pub(crate) fn btrfs() -> Self {
-        Self::on_loop("mkfs.btrfs", &["-q", "-f"], BTRFS_SIZE, "")
+        Self::btrfs_with("")
+    }
+
+    pub(crate) fn btrfs_with(options: &str) -> Self {
+        Self::on_loop("mkfs.btrfs", &["-q", "-f"], BTRFS_SIZE, options)
     }
 
     pub(crate) fn tmpfs(size: u64) -> Self {
