@@ -28,7 +28,7 @@ use crate::sys::stat::Stat;
 pub use further::Found;
 pub use kernel::{KernelHold, MountedAt};
 pub use places::Places;
-pub use scan::scan;
+pub use scan::{own_pid, scan};
 
 /// An inode without a name, and all who were found to hold it.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use crate::deadline::within;
 use crate::error::{Error, Result};
 use crate::explain::Request;
 use crate::fs::{self, Listing, Unlinked};
-use crate::holders::{Found, Held, Places, Scan, kernel};
+use crate::holders::{Found, Held, Places, Scan, kernel, own_pid};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
@@ -176,6 +176,9 @@ pub(crate) fn holders_of(file: Held, mounts: &Mounts, timeout: Duration) -> Resu
     let mut found = found.map_err(|errno| Error::Proc(errno.into()))?;
     let mut scan = found.scans.pop().unwrap_or_default();
     scan.held.retain(|held| held.stat.identity() == file.stat.identity());
+    // Not the descriptor through which it was opened.
+    let own = own_pid(Path::new(PROC));
+    scan.held.iter_mut().for_each(|held| held.holds.retain(|hold| Some(hold.pid) != own));
     scan.join(vec![file.clone()]);
     // Of this inode no more can be missing.
     scan.listed = true;

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use support::child::{Collected, terminal};
 use support::filesystem::Filesystem;
+use support::held::Held;
 use support::holder::Holder;
 use support::report::number;
 use support::whyfull::{Run, Whyfull, whyfull};
@@ -199,6 +200,16 @@ fn the_disk_of_a_loop_device() {
     let run = release(&what).arg("--filesystem").arg(fs.path()).arg("--yes");
     refused(&run, "/dev/loop");
     assert_eq!(by_hand.metadata().unwrap().blocks(), before.blocks());
+}
+
+/// Mounted without any loop device (Linux 6.12): no process holds it, and only its name is known.
+#[test]
+fn a_mounted_image() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let held = Held::by_mounted_erofs(&fs);
+    let run = release(&format!("inode:{}", held.inode)).arg("--filesystem").arg(fs.path()).arg("--yes");
+    refused(&run, "the kernel itself uses it (mount ");
 }
 
 /// Asks on a terminal, and returns what it has said there with its status.

@@ -71,7 +71,7 @@ pub fn scan(
 }
 
 /// This process's number in that /proc: `/proc/self` leads there.
-fn own_pid(proc: &Path) -> Option<i32> {
+pub fn own_pid(proc: &Path) -> Option<i32> {
     std::fs::read_link(proc.join("self")).ok()?.to_str()?.parse().ok()
 }
 
