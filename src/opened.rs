@@ -173,7 +173,7 @@ impl Opened {
 
     fn not_writable(&self, errno: Errno) -> Refusal {
         match errno {
-            Errno::ETXTBSY => Refusal::Running(self.what),
+            Errno::ETXTBSY => Refusal::InUse(self.what),
             errno => Refusal::denied_or(&self.what, errno, &[Capability::DacOverride]),
         }
     }

@@ -137,10 +137,14 @@ pub enum Refusal {
     #[error("{0}: --follow takes PID:FD: it goes on until that descriptor is closed")]
     NothingToFollow(What),
     /// A running program.
-    #[error(
-        "{0}: a program that is running, or a swap file in use: its blocks are needed; restart the program"
-    )]
+    #[error("{0}: a program that is running: its blocks are needed; restart the program")]
     Running(What),
+    /// What the kernel lets nobody write to (`ETXTBSY`), though nobody was seen to run it.
+    #[error(
+        "{0}: a program that is running, or swap in use: its blocks are needed; restart the program, or \
+         `swapoff`, which moves into memory what is swapped out"
+    )]
+    InUse(What),
     /// Truncating would kill those who have it mapped.
     #[error(
         "{what}: mapped by {by}: truncated, it would kill them (SIGBUS); without --truncate it does not (or --force)"

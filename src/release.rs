@@ -105,7 +105,7 @@ impl Plan {
     pub fn carry_out(self) -> Result<Released, Refusal> {
         let what = self.opened.what;
         let failed = |errno| match errno {
-            Errno::ETXTBSY => Refusal::Running(what),
+            Errno::ETXTBSY => Refusal::InUse(what),
             Errno::EOPNOTSUPP => Refusal::NoHoles(what),
             errno => Refusal::denied_or(&what, errno, &[Capability::DacOverride]),
         };

@@ -344,9 +344,9 @@ pub enum HeldBy {
 /// Something in the kernel that holds an inode.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Kernel {
-    /// `loop`, `mount`, `binfmt_misc` or `uprobe`.
+    /// `loop`, `mount`, `binfmt_misc`, `uprobe` or `swap`.
     pub via: &'static str,
-    /// The device, the mount point and how to get there, the entry, the event.
+    /// The device, the mount point and how to get there, the entry, the event, the swap file.
     pub name: String,
     /// Where it can be unmounted.
     #[serde(skip)]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
 use support::fuse::Fuse;
+use support::held::Held;
 use support::holder::Holder;
 use support::kernel::{Namespace, Probe, file, interpreters};
 use support::loop_device::LoopDevice;
@@ -270,6 +271,33 @@ fn files_with_probes() {
     assert_only(&report(fs.path()), inode, 64 * KIB, &[kernel("uprobe", &probe.name)]);
     drop(probe);
     nothing_held(&fs);
+}
+
+/// No kernel since Linux 5.15 lets a swap file be deleted: the list is made up, and so is who holds it.
+#[test]
+fn swap_files() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let held = Held::by_detached_tree(&fs);
+    let path = fs.path().join("detached");
+    let swaps = fs.beside("proc").join("swaps");
+    File::create(&swaps).unwrap();
+    mount(Some(&swaps), "/proc/swaps", None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let show = |kib: u64| {
+        let line = format!("{}\\040(deleted)    file\t\t{kib}\t\t0\t\t-2\n", path.display());
+        fs::write(&swaps, format!("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n{line}")).unwrap();
+    };
+    show(60);
+    assert_only(&report(fs.path()), held.inode, held.bytes, &[kernel("swap", &path)]);
+    assert_eq!(list(&only(&report(fs.path()))["remedies"]).len(), 0);
+    let what = format!("inode:{}", held.inode);
+    let release = whyfull().args(&["release", &what, "--yes", "--filesystem"]).arg(fs.path()).run();
+    assert_eq!(release.code(), Some(2), "{release:?}");
+    assert!(release.errors().contains(&format!("(swap {})", path.display())), "{release:?}");
+    // Another file that had that name.
+    show(68);
+    let other = report(fs.path());
+    assert_eq!(list(&holder_of(only(&other), held.inode)["held_by"]).len(), 0, "{other:#}");
 }
 
 /// Mounted without any loop device, Linux 6.12.

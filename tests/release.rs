@@ -160,6 +160,8 @@ fn what_is_not_released() {
     for how in [["--yes"].as_slice(), &["--yes", "--force"], &["--dry-run"]] {
         refused(&release(&format!("{}:exe", running.pid())).args(how), "restart the program");
     }
+    let unseen = yes(&format!("inode:{}", running.inode())).arg("--filesystem").arg(fs.path());
+    refused(&unseen.in_pid_namespace(), "or swap in use");
     let held = Holder::start("fd", &fs.path().join("file"));
     refused(&yes(&held.what()).args(&["--inode", "1"]), "this is inode");
     refused(&yes(&format!("{}:999", held.pid())), "no such descriptor");

@@ -1,9 +1,10 @@
 //! What the kernel itself holds, with no process behind it: loop devices, mounts, interpreters of
-//! `binfmt_misc`, probes. Some of it tells its inode, the rest only the name that it was given.
+//! `binfmt_misc`, probes, swap. Some of it tells its inode, the rest only the name that it was given.
 
 mod loops;
 mod namespaces;
 mod registrations;
+mod swaps;
 mod tasks;
 
 use std::os::fd::AsFd;
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 
 use super::places::Places;
 use super::{Held, Key, Scan, key};
+use crate::bytes::Bytes;
 use crate::skip::{Kind, Skip};
 use crate::sys::stat::{Stat, is_stand_in, statx_fd};
 use namespaces::{Mounted, Namespace, Namespaces, What};
@@ -55,6 +57,8 @@ pub enum KernelVia {
     BinfmtMisc,
     /// A probe is set in it.
     Uprobe,
+    /// It is swap space.
+    Swap,
 }
 
 impl KernelVia {
@@ -65,6 +69,7 @@ impl KernelVia {
             Self::Mount => "mount",
             Self::BinfmtMisc => "binfmt_misc",
             Self::Uprobe => "uprobe",
+            Self::Swap => "swap",
         }
     }
 }
@@ -78,6 +83,15 @@ struct Claim {
     /// Where that name must lead nowhere, by the number of the namespace. Else the kernel has said itself
     /// that it is gone.
     unless_in: Option<usize>,
+    /// What is known of the file's length.
+    longer_than: Bytes,
+}
+
+impl Claim {
+    /// One of which the kernel says that the name is gone, and no more.
+    fn deleted(path: PathBuf, hold: KernelHold) -> Self {
+        Self { path, hold, unless_in: None, longer_than: Bytes::ZERO }
+    }
 }
 
 /// Adds to `scans` what the kernel holds on the filesystems asked for. Those that are `listed` hold
@@ -94,6 +108,7 @@ pub fn attribute(scans: &mut [Scan], listed: &[bool], places: &Places, proc: &Pa
     attribution.loops(timeout);
     if attribution.scans.iter().flat_map(|scan| &scan.held).any(|held| !held.is_attributed()) {
         attribution.claims.extend(registrations::read(&namespaces, timeout));
+        attribution.claims.extend(swaps::read(proc));
         attribution.settle(&namespaces, timeout);
     }
 }
@@ -151,7 +166,7 @@ impl Attribution<'_> {
         errno: Option<Errno>,
     ) {
         if self.listed.get(filesystem) == Some(&true) {
-            self.claims.extend(path.map(|path| Claim { path, hold, unless_in: None }));
+            self.claims.extend(path.map(|path| Claim::deleted(path, hold)));
         } else if let Some(scan) = self.scans.get_mut(filesystem) {
             scan.skips.push(Skip::new(Kind::Mount, point, errno));
         }
@@ -170,7 +185,7 @@ impl Attribution<'_> {
             let Some(filesystem) = filesystem else { continue };
             // What the filesystem does not list has a name left.
             if self.listed.get(filesystem) == Some(&true) {
-                let claim = Claim { path: device.file, hold, unless_in: None };
+                let claim = Claim::deleted(device.file, hold);
                 self.claims.extend(errno.map(|_| claim));
             } else if let Some(scan) = self.scans.get_mut(filesystem) {
                 scan.skips.push(Skip::new(Kind::LoopDevice, device.node, errno));
@@ -190,7 +205,10 @@ impl Attribution<'_> {
         let mut settled: Vec<(Key, KernelHold)> = Vec::new();
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
-            let mut named = held.filter(|held| held.path.as_deref() == Some(&claim.path));
+            let is_it = |held: &&Held| {
+                held.path.as_deref() == Some(&claim.path) && Bytes(held.stat.size) >= claim.longer_than
+            };
+            let mut named = held.filter(is_it);
             let Some(only) = named.next() else { continue };
             if only.is_attributed() || named.any(|other| other.key() != only.key()) {
                 continue;

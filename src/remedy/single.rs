@@ -8,9 +8,10 @@ use crate::bytes::Bytes;
 use crate::report::{Action, HeldBy, Holder, Process, Remedy};
 use crate::what::{Via, What};
 
-/// A copy. What runs is on the disk in another version, or can be had again.
+/// A copy. What runs is on the disk in another version, or can be had again; swap is of no use to anybody.
 pub(super) fn recover(file: &Holder, by_number: Option<&Path>) -> Option<Remedy> {
-    if !is_worth_it(file) || is_held(file, "exe") {
+    let is_swap = |held_by: &HeldBy| matches!(held_by, HeldBy::Kernel(kernel) if kernel.via == "swap");
+    if !is_worth_it(file) || is_held(file, "exe") || file.held_by.iter().any(is_swap) {
         return None;
     }
     let command = [words(&["whyfull", "recover"]), named(file, by_number)?, words(&["DEST"])].concat();

@@ -126,6 +126,7 @@ fn the_kernel_is_told_to_let_go() {
     assert_eq!(by(kernel("mount", "", at(Some(7)))), [copy, "nsenter -t 7 -m umount /a point"]);
     assert_eq!(by(kernel("mount", "", None)), [copy]);
     assert_eq!(by(kernel("binfmt_misc", "x", None)), [copy]);
+    assert!(by(kernel("swap", "/swapfile", None)).is_empty());
     let twice = vec![kernel("loop", "/dev/loop3", None), kernel("loop", "/dev/loop4", None)];
     assert_eq!(commands(file(4, 2 * MIB, twice)), [copy]);
 }

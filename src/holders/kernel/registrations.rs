@@ -33,7 +33,7 @@ pub(super) fn read(namespaces: &Namespaces, timeout: Duration) -> Vec<Claim> {
                     vec![(file.clone(), hold)]
                 }
             };
-            let claim = |(path, hold)| Claim { path, hold, unless_in: Some(number) };
+            let claim = |(path, hold)| Claim { unless_in: Some(number), ..Claim::deleted(path, hold) };
             claims.extend(found.into_iter().map(claim));
         }
     }
