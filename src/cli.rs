@@ -3,6 +3,7 @@
 
 mod actions;
 mod args;
+mod aside;
 mod exit;
 mod output;
 mod progress;

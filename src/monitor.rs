@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::bytes::Bytes;
 
 /// Shared between the run and its observer; clones see the same run.
@@ -11,7 +13,19 @@ use crate::bytes::Bytes;
 pub struct Monitor {
     bytes: Arc<AtomicU64>,
     expected: Arc<AtomicU64>,
+    beats: Arc<AtomicU64>,
+    settling: Arc<AtomicBool>,
     cancelled: Arc<AtomicBool>,
+}
+
+/// How far a run is at some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    bytes: u64,
+    expected: u64,
+    beats: u64,
+    /// What is done is on its way to the disk: it would be a pity to give up now.
+    pub settling: bool,
 }
 
 impl Monitor {
@@ -30,9 +44,39 @@ impl Monitor {
         (Bytes(self.bytes.load(Ordering::Relaxed)), Bytes(self.expected.load(Ordering::Relaxed)))
     }
 
+    /// It is waiting for something that may well take its time.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says whether all that is left is to bring it to the disk, however long that takes.
+    pub fn settle(&self, settling: bool) {
+        self.settling.store(settling, Ordering::Relaxed);
+    }
+
+    /// How far it is. As long as it goes on, that changes.
+    pub fn state(&self) -> State {
+        let [bytes, expected, beats] =
+            [&self.bytes, &self.expected, &self.beats].map(|number| number.load(Ordering::Relaxed));
+        State { bytes, expected, beats, settling: self.settling.load(Ordering::Relaxed) }
+    }
+
+    /// Shows a run in another process, which is that far.
+    pub fn set(&self, state: State) {
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        self.expected.store(state.expected, Ordering::Relaxed);
+        self.beats.store(state.beats, Ordering::Relaxed);
+        self.settling.store(state.settling, Ordering::Relaxed);
+    }
+
     /// Set to true, it asks the run to end early with what it knows. A signal handler may do that.
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancelled)
+    }
+
+    /// Asks for the same.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Whether the run is to end early.

@@ -19,6 +19,7 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use crate::capability::Capability;
 use crate::deadline::within;
+use crate::escape;
 use crate::fs::{self, Unlinked};
 use crate::holders::{self, Held, Hold};
 use crate::mounts::locate::{self, Target};
@@ -83,11 +84,11 @@ impl Opened {
             timeout,
         };
         for what in held.holds.iter().filter_map(named_by) {
-            let opened = Self::open(&Wanted { what, ..wanted.clone() }, mounts);
-            if let Ok(opened) = opened
-                && opened.stat.identity() == held.stat.identity()
-            {
-                return Ok(opened);
+            match Self::open(&Wanted { what, ..wanted.clone() }, mounts) {
+                Ok(opened) if opened.stat.identity() == held.stat.identity() => return Ok(opened),
+                // Nor will it to the next.
+                Err(refusal @ Refusal::NoAnswer { .. }) => return Err(refusal),
+                Ok(_) | Err(_) => {}
             }
         }
         wanted.inode = None;
@@ -98,6 +99,9 @@ impl Opened {
     fn by_holder(number: i32, via: Via, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
         let what = wanted.what;
         let task = Task::open(number, what)?;
+        if !task.answers(via, wanted.timeout) {
+            return Err(Refusal::NoAnswer { subject: what.to_string(), timeout: wanted.timeout });
+        }
         let inode = match via {
             Via::Descriptor(descriptor) => task.link(&format!("fd/{descriptor}"), what)?,
             Via::Executable => task.link("exe", what)?,
@@ -113,11 +117,14 @@ impl Opened {
         let (what, timeout) = (wanted.what, wanted.timeout);
         let path = wanted.filesystem.as_deref().ok_or(Refusal::WhichFilesystem(what))?;
         let Target { mount, root, .. } = locate::holding(path, mounts, timeout)?;
-        let root = root.map_err(|errno| Refusal::system(&what, errno))?;
+        let failed = |errno| match errno {
+            Errno::ETIMEDOUT => Refusal::NoAnswer { subject: escape::path(path), timeout },
+            errno => Refusal::denied_or(&what, errno, &NEEDS),
+        };
+        let root = root.map_err(failed)?;
         let (asked, descriptor) = (mount.clone(), Arc::clone(&root));
         let list = within(timeout, move || fs::open_unlinked(&asked, descriptor.as_fd(), number));
-        let list = list.unwrap_or(Err(Errno::ETIMEDOUT));
-        let list = list.map_err(|errno| Refusal::denied_or(&what, errno, &NEEDS))?;
+        let list = list.unwrap_or(Err(Errno::ETIMEDOUT)).map_err(failed)?;
         let mountpoint = mount.mountpoint;
         let Some(mut list) = list else {
             return Err(Refusal::NoList { what, mountpoint, fstype: mount.fstype });

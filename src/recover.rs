@@ -5,6 +5,7 @@ mod all;
 mod attributes;
 mod copy;
 mod destination;
+pub(crate) mod drafts;
 mod follow;
 
 use std::fs::{File, Metadata};
@@ -57,6 +58,7 @@ pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusa
     let Request { wanted, destination, options } = request;
     let mounts = locate::read_mounts()?;
     let opened = Opened::open(wanted, &mounts)?;
+    destination::reach(destination, wanted.timeout)?;
     let name = destination::former_name(opened.path.as_deref(), opened.stat.inode);
     let destination = Destination::resolve(destination, &name, options.force)?;
     let copied = save(&opened, &destination, *options, monitor)?;
@@ -81,6 +83,7 @@ fn save(
         what if options.follow => return Err(Refusal::NothingToFollow(what)),
         _ => None,
     };
+    monitor.settle(false);
     let source = opened.reader()?;
     let draft = destination.draft()?;
     let failed = |errno| match errno {
@@ -109,6 +112,7 @@ fn save(
     if options.preserve {
         notes.extend(attributes::preserve(&source, draft.file()).map_err(failed)?);
     }
+    monitor.settle(true);
     if options.sync {
         draft.file().sync_all().map_err(|error| failed(errno(&error)))?;
     }

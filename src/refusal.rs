@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -93,6 +94,14 @@ pub enum Refusal {
         errno: Errno,
         /// The capabilities that it takes and that this process lacks.
         needs: Vec<Capability>,
+    },
+    /// A filesystem that may be dead.
+    #[error("{subject}: no answer within {} (--timeout)", humantime::format_duration(*.timeout))]
+    NoAnswer {
+        /// What was asked for.
+        subject: String,
+        /// How long that was waited for.
+        timeout: Duration,
     },
     /// Any other answer of the system.
     #[error("{subject}: {}", describe(.source))]

@@ -17,6 +17,7 @@ pub mod quota;
 pub mod scout;
 pub mod stat;
 pub mod tree_search;
+pub mod worker;
 pub mod xfs_geometry;
 
 /// A device number as the kernel prints it in mountinfo: `major:minor`.

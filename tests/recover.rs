@@ -364,8 +364,15 @@ fn ended_in_the_middle_it_leaves_nothing() {
     }
 }
 
-/// Until all that there is has been copied.
+/// Until all that there is has been copied, by the process that does it.
 fn wait_until_copied(pid: u32, directory: &Path) {
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let worker = || fs::read_to_string(&children).unwrap().trim().parse::<u32>();
+    let pid = loop {
+        if let Ok(pid) = worker() {
+            break pid;
+        }
+    };
     let device = directory.metadata().unwrap().dev();
     let is_there = |entry: fs::DirEntry| {
         fs::metadata(entry.path())

@@ -3,12 +3,10 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::args::{Basics, Recover, Release, ToRecover};
-use super::progress::Progress;
-use super::{Exit, exit, fail, terminal};
-use crate::error::describe;
+use super::{Exit, aside, fail, terminal};
 use crate::monitor::Monitor;
 use crate::recover;
 use crate::refusal::Refusal;
@@ -16,23 +14,50 @@ use crate::release::Plan;
 use crate::report::text::{self, Detail, Style};
 use crate::report::{Index, Recovered, json};
 
-/// What the command has to say, and how it ends then.
-type Outcome = Result<(Vec<u8>, Exit), Refusal>;
+/// The same, or why nothing was done.
+type Outcome = Result<(String, Exit), Refusal>;
+
+/// What a command has to say, and how it ends.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ending {
+    output: String,
+    complaint: Option<String>,
+    exit: Exit,
+}
+
+impl Ending {
+    /// It did not do what it was asked for.
+    pub(super) fn failed(complaint: &str) -> Self {
+        Self { output: String::new(), complaint: Some(complaint.to_owned()), exit: Exit::Failure }
+    }
+
+    /// So it did, because it was interrupted.
+    pub(super) fn interrupted(complaint: String) -> Self {
+        Self { output: String::new(), complaint: Some(complaint), exit: Exit::Interrupted }
+    }
+
+    pub(super) fn print(self) -> Exit {
+        let mut stdout = io::stdout().lock();
+        // What was done is done, whoever hears of it.
+        let _ = stdout.write_all(self.output.as_bytes()).and_then(|()| stdout.flush());
+        if let Some(complaint) = self.complaint {
+            fail(&complaint);
+        }
+        self.exit
+    }
+}
 
 pub(super) fn recover(args: &Recover) -> Exit {
-    let monitor = Monitor::default();
-    if let Err(error) = exit::cancel_on_interrupt(&monitor) {
-        return fail(&format!("SIGINT: {}", describe(&error)));
-    }
-    let progress = Progress::show(&monitor, !args.basics.no_progress);
-    let outcome = match args.request() {
-        Some(ToRecover::One(request)) => recover_one(&request, args, &monitor),
-        Some(ToRecover::All(request)) => recover_all(&request, args, &monitor),
-        // clap asks for both or for --all.
-        None => return fail("neither WHAT and DEST nor --all"),
+    let work = |monitor: &Monitor| {
+        let outcome = match args.request() {
+            Some(ToRecover::One(request)) => recover_one(&request, args, monitor),
+            Some(ToRecover::All(request)) => recover_all(&request, args, monitor),
+            // clap asks for both or for --all.
+            None => return Ending::failed("neither WHAT and DEST nor --all"),
+        };
+        ending(outcome, "recover", monitor.is_cancelled())
     };
-    drop(progress);
-    finish(outcome, "recover", monitor.is_cancelled())
+    aside::run(work, !args.basics.no_progress, args.basics.timeout)
 }
 
 fn recover_one(request: &recover::Request, args: &Recover, monitor: &Monitor) -> Outcome {
@@ -54,7 +79,7 @@ fn recover_all(request: &recover::AllRequest, args: &Recover, monitor: &Monitor)
 pub(super) fn release(args: &Release) -> Exit {
     // Here Ctrl-C ends the command at once: before the answer nothing was done, and what is done then
     // is a single step.
-    finish(release_one(args), "release", false)
+    ending(release_one(args), "release", false).print()
 }
 
 fn release_one(args: &Release) -> Outcome {
@@ -104,35 +129,28 @@ fn print<T: Serialize>(
     value: &T,
     basics: &Basics,
     render: fn(&T, &Style) -> String,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<String, Refusal> {
     if basics.json {
         let failed =
             |error: serde_json::Error| Refusal::System { subject: "JSON".to_owned(), source: error.into() };
-        json::render(value).map_err(failed)
+        let text = json::render(value).map_err(failed)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     } else {
-        Ok(render(value, &style(basics, true)).into_bytes())
+        Ok(render(value, &style(basics, true)))
     }
 }
 
-fn finish(outcome: Outcome, command: &str, cancelled: bool) -> Exit {
+fn ending(outcome: Outcome, command: &str, cancelled: bool) -> Ending {
     match outcome {
-        Ok((bytes, exit)) => {
-            let mut stdout = io::stdout().lock();
-            // What was done is done, whoever hears of it.
-            let _ = stdout.write_all(&bytes).and_then(|()| stdout.flush());
-            exit
-        }
-        Err(Refusal::Interrupted) if cancelled => {
-            fail(&Refusal::Interrupted.to_string());
-            Exit::Interrupted
-        }
+        Ok((output, exit)) => Ending { output, complaint: None, exit },
+        Err(Refusal::Interrupted) if cancelled => Ending::interrupted(Refusal::Interrupted.to_string()),
         Err(refusal) => {
             let advice = if refusal.lacks_rights() && !nix::unistd::geteuid().is_root() {
                 format!("; try sudo whyfull {command} ...")
             } else {
                 String::new()
             };
-            fail(&format!("{refusal}{advice}"))
+            Ending::failed(&format!("{refusal}{advice}"))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
@@ -10,7 +11,7 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::monitor::Monitor;
 
 /// The ways to end, as shells see them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// 0: everything was looked at.
     Complete,

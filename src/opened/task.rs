@@ -2,10 +2,11 @@
 //! directory stays this very task's: when it has ended, nothing can be opened below it any more, though
 //! its number may be another's (`fs/proc/base.c`, `pid_revalidate`).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
@@ -17,8 +18,8 @@ use crate::mounts::Mounts;
 use crate::refusal::Refusal;
 use crate::survey::PROC;
 use crate::sys::stat::{Links, Stat, statx_at, statx_fd};
-use crate::sys::{Dev, getdents, pidfd};
-use crate::what::What;
+use crate::sys::{Dev, getdents, pidfd, scout};
+use crate::what::{Via, What};
 
 /// What following a link of another's process takes: proc(5), `capabilities(7)`.
 const NEEDS: [Capability; 2] = [Capability::SysPtrace, Capability::DacReadSearch];
@@ -79,6 +80,24 @@ impl Task {
         let pidfd = pidfd::open(self.number)?;
         // Alive after the number was looked up, it was alive then, and the number its own.
         if self.is_alive() { Ok(pidfd) } else { Err(Errno::ESRCH) }
+    }
+
+    /// Whether the filesystem of what it holds in that way answers within `timeout`; of all that it has
+    /// mapped, for a mapping. A link that leads nowhere is an answer.
+    pub(super) fn answers(&self, via: Via, timeout: Duration) -> bool {
+        let names = match via {
+            Via::Descriptor(number) => CString::new(format!("fd/{number}")).into_iter().collect(),
+            Via::Executable => vec![c"exe".to_owned()],
+            Via::Mapping => self.mapped().unwrap_or_default(),
+        };
+        let task = format!("{PROC}/{}/", self.number);
+        let paths: Vec<CString> = names
+            .iter()
+            .filter_map(|name| CString::new([task.as_bytes(), name.to_bytes()].concat()).ok())
+            .collect();
+        let paths: Vec<&CStr> = paths.iter().map(CString::as_c_str).collect();
+        // Where no child can be had, going without one is better than not at all.
+        scout::all_answer(&paths, timeout) != Ok(false)
     }
 
     /// Opens what a link of its directory leads to with `O_PATH`: no device is opened by that, and

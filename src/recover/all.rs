@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 
-use super::destination::{Destination, former_name};
+use super::destination::{self, Destination, former_name};
 use super::{Options, errno, is_symlink, save};
 use crate::assemble;
 use crate::explain;
@@ -41,6 +41,7 @@ pub struct AllRequest {
 /// not be copied is in the index with the reason.
 pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<Index, Refusal> {
     let AllRequest { filesystem, directory, options, timeout } = request;
+    destination::reach(directory, *timeout)?;
     if is_symlink(directory) {
         return Err(Refusal::Symlink(directory.clone()));
     }
@@ -95,7 +96,11 @@ fn skips(scans: &[Scan]) -> Vec<Skip> {
 }
 
 fn save_one(held: &Held, target: &Target, mounts: &Mounts, request: &AllRequest, monitor: &Monitor) -> Saved {
-    let opened = Opened::listed(held, target, mounts, request.timeout);
+    let opened = match &target.root {
+        // It would only be waited for again, for each of its files.
+        Err(Errno::ETIMEDOUT) => Err(no_answer(target, request.timeout)),
+        _ => Opened::listed(held, target, mounts, request.timeout),
+    };
     let copied = opened.and_then(|opened| copy(&opened, request, monitor));
     let (copied, error) = match copied {
         Ok(copied) => (Some(copied), None),
@@ -107,6 +112,10 @@ fn save_one(held: &Held, target: &Target, mounts: &Mounts, request: &AllRequest,
         copied,
         error,
     }
+}
+
+fn no_answer(target: &Target, timeout: Duration) -> Refusal {
+    Refusal::NoAnswer { subject: escape::path(&target.mount.mountpoint), timeout }
 }
 
 /// Copies it to its former name or, when that is another file's here, to one that tells its number.

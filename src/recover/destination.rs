@@ -2,12 +2,13 @@
 //! filesystem can do that, so that even SIGKILL leaves nothing; else beside its place, under a name of
 //! its own. Its real name it gets when it is whole, and takes no other file's place unless told to.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, renameat};
@@ -18,9 +19,13 @@ use tempfile::NamedTempFile;
 use super::{errno, is_symlink};
 use crate::escape;
 use crate::refusal::Refusal;
+use crate::sys::scout;
 
 /// Deleted files may hold what nobody else was to read.
 const PRIVATE: u32 = 0o600;
+
+/// How names of copies begin that are not whole.
+pub(super) const DRAFT: &str = ".whyfull-";
 
 /// A name in a directory that stays the same one.
 #[derive(Debug)]
@@ -36,6 +41,17 @@ pub(super) struct Destination {
 pub(super) fn former_name(path: Option<&Path>, inode: u64) -> OsString {
     let name = path.and_then(Path::file_name).map(OsStr::to_owned);
     name.unwrap_or_else(|| format!("inode-{inode}").into())
+}
+
+/// Makes sure that whoever has to be asked for a copy at `path`, or in it, answers within `timeout`.
+pub(super) fn reach(path: &Path, timeout: Duration) -> Result<(), Refusal> {
+    let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    match scout::all_answer(&[&name(path), &name(parent)], timeout) {
+        Ok(false) => Err(Refusal::NoAnswer { subject: escape::path(path), timeout }),
+        // Where no child can be had, going without one is better than not at all.
+        Ok(true) | Err(_) => Ok(()),
+    }
 }
 
 impl Destination {
@@ -115,7 +131,7 @@ impl Destination {
 
     fn named_draft(&self) -> Result<Draft, Refusal> {
         let named = tempfile::Builder::new()
-            .prefix(".whyfull-")
+            .prefix(DRAFT)
             .permissions(Permissions::from_mode(PRIVATE))
             .tempfile_in(self.base());
         named.map(Draft::Named).map_err(|error| self.failed(errno(&error)))
@@ -159,7 +175,7 @@ fn link(file: &File, destination: &Destination, name: &OsStr) -> Result<(), Errn
 /// No call both links and replaces: it gets another name first.
 fn replace(file: &File, destination: &Destination) -> Result<(), Errno> {
     let directory = &destination.directory;
-    let beside = OsString::from(format!(".whyfull-{}-{}", std::process::id(), file.as_raw_fd()));
+    let beside = OsString::from(format!("{DRAFT}{}-{}", std::process::id(), file.as_raw_fd()));
     link(file, destination, &beside)?;
     let renamed = renameat(directory, beside.as_os_str(), directory, destination.name.as_os_str());
     if renamed.is_err() {

@@ -50,6 +50,7 @@ pub(super) fn follow(
         if monitor.is_cancelled() {
             return Ok(Ended::Interrupted);
         }
+        monitor.beat();
         wait(pidfd.as_ref())?;
     }
 }

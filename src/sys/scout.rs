@@ -23,15 +23,31 @@ use super::{Dev, loop_device};
 /// Whether `path` can be opened (with `O_PATH`) and its filesystem asked for its size within
 /// `timeout`, whatever the answer.
 pub fn answers(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
-    let look = |_| {
+    all_answer(&[path], timeout)
+}
+
+/// Whether all of them can.
+pub fn all_answer(paths: &[&CStr], timeout: Duration) -> Result<bool, Errno> {
+    let look = |index: usize| {
+        let path = *paths.get(index).ok_or(Errno::EINVAL)?;
         let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         let mut size = std::mem::MaybeUninit::<libc::statfs>::uninit();
         // SAFETY: the kernel fills one struct statfs, which is not read.
         unsafe { libc::fstatfs(fd.as_raw_fd(), size.as_mut_ptr()) };
         Ok(Found::default())
     };
-    let answers = send_ahead(1, Given::Nothing, timeout, look)?;
-    Ok(!matches!(answers.first(), Some(Err(Errno::ETIMEDOUT))))
+    let answers = send_ahead(paths.len(), Given::Nothing, timeout, look)?;
+    Ok(!answers.iter().any(|answer| matches!(answer, Err(Errno::ETIMEDOUT))))
+}
+
+/// Whether a file is gone within `timeout`: its name is taken away.
+pub fn removes(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
+    let remove = |_| {
+        // SAFETY: the path is terminated and lives through the call.
+        Errno::result(unsafe { libc::unlink(path.as_ptr()) }).map(|_| Found::default())
+    };
+    let answers = send_ahead(1, Given::Nothing, timeout, remove)?;
+    Ok(matches!(answers.first(), Some(Ok(_) | Err(Errno::ENOENT))))
 }
 
 /// Whether the filesystem of `fd` has written out within `timeout` what is in memory only: syncfs(2).

@@ -1,5 +1,5 @@
 //! FUSE filesystems made by hand: one that never answers, and one whose tree has
-//! no end, so that a walk of it is always in the middle.
+//! no end, so that a walk of it is always in the middle, and which answers everything but a read of a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -19,7 +19,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
+const UNLINK: u32 = 10;
+const OPEN: u32 = 14;
+const READ: u32 = 15;
 const STATFS: u32 = 17;
+const RELEASE: u32 = 18;
 const INIT: u32 = 26;
 const OPENDIR: u32 = 27;
 const READDIR: u32 = 28;
@@ -66,6 +70,7 @@ impl Fuse {
             swallowing: Arc::clone(&swallowing),
             walked: sender,
             nodes: 1,
+            links: 1,
         };
         let thread = thread::spawn(move || server.serve());
         Self {
@@ -129,6 +134,8 @@ struct Server {
     walked: Sender<()>,
     /// How many inodes were given out; a node's number carries its depth.
     nodes: u64,
+    /// How many names each file has.
+    links: u32,
 }
 
 impl Server {
@@ -155,14 +162,18 @@ impl Server {
             let request = &request[..length];
             let (code, node) = (u32_at(request, 4), u64_at(request, 16));
             let answer = match code {
-                FORGET | BATCH_FORGET | INTERRUPT => continue,
+                FORGET | BATCH_FORGET | INTERRUPT | READ => continue,
                 INIT => Ok(init()),
                 STATFS => Ok(statfs()),
-                GETATTR => Ok([words(&[0, 0]), attributes(node)].concat()),
+                GETATTR => Ok([words(&[0, 0]), self.attributes(node)].concat()),
+                UNLINK => {
+                    self.links = 0;
+                    Ok(vec![])
+                }
                 LOOKUP => Ok(self.lookup(node, &request[40..])),
-                OPENDIR => Ok(words(&[0, 0])),
+                OPEN | OPENDIR => Ok(words(&[0, 0])),
                 READDIR => Ok(self.list(node, u64_at(request, 48))),
-                RELEASEDIR => Ok(vec![]),
+                RELEASE | RELEASEDIR => Ok(vec![]),
                 _ => Err(libc::ENOSYS),
             };
             let (error, body) = match answer {
@@ -184,7 +195,18 @@ impl Server {
         let node = self.nodes << 8 | if name[0] == b'd' { depth(parent) + 1 } else { 255 };
         // The name may be remembered; attributes must be asked for every time.
         let entry = words(&[node, 0, 3600, 0, 0]);
-        [entry, attributes(node)].concat()
+        [entry, self.attributes(node)].concat()
+    }
+
+    fn attributes(&self, node: u64) -> Vec<u8> {
+        let directory = depth(node) <= DEPTH;
+        let mode: u32 = if directory { 0o040_755 } else { 0o100_644 };
+        let links: u32 = if directory { 2 } else { self.links };
+        let mut bytes = words(&[node, 4096, 8, 0, 0, 0]);
+        for word in [0, 0, 0, mode, links, 0, 0, 0, 4096, 0] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes
     }
 
     fn list(&self, node: u64, offset: u64) -> Vec<u8> {
@@ -210,17 +232,6 @@ impl Server {
 /// The root is node 1, at depth 0; files are marked with 255.
 fn depth(node: u64) -> u64 {
     if node == 1 { 0 } else { node & 255 }
-}
-
-fn attributes(node: u64) -> Vec<u8> {
-    let directory = depth(node) <= DEPTH;
-    let mode: u32 = if directory { 0o040_755 } else { 0o100_644 };
-    let links: u32 = if directory { 2 } else { 1 };
-    let mut bytes = words(&[node, 4096, 8, 0, 0, 0]);
-    for word in [0, 0, 0, mode, links, 0, 0, 0, 4096, 0] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes
 }
 
 fn init() -> Vec<u8> {

@@ -106,7 +106,7 @@ pub(crate) struct Basics {
 
     /// Wait this long for a filesystem that does not answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// Use powers of 1000: kB, MB, GB
     #[arg(long, conflicts_with = "bytes")]
