@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -87,6 +88,65 @@ fn a_log_is_reopened() {
     let before = used(&fs);
     carry_out(&command(&remedy));
     comes_free(&fs, before, &remedy);
+}
+
+/// Lets /proc say, in this test only, that a process is in a control group of that name.
+fn in_control_group(fs: &Filesystem, pid: u64, path: &str) {
+    let text = fs.beside(format!("of-{pid}")).join("cgroup");
+    fs::write(&text, format!("0::{path}\n")).unwrap();
+    bind(&text, Path::new(&format!("/proc/{pid}/cgroup")));
+}
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Where a process seems to run, and the command that makes it let go. What manages services and
+/// containers is not at hand: a program in its place notes what it is called with, and sends the signal.
+#[test]
+fn services_and_containers() {
+    require_root!();
+    let docker = format!("/system.slice/docker-{ID}.scope");
+    let podman = format!("/machine.slice/libpod-{ID}.scope/container");
+    let pod = "kubepods-burstable-pod12345678_1234_1234_1234_123456789abc.slice";
+    let pod = format!("/kubepods.slice/kubepods-burstable.slice/{pod}/cri-containerd-{ID}.scope");
+    let service = "/system.slice/whyfull-test.service";
+    let cases: [(&str, &str, &str, &str, &[&str]); 5] = [
+        // docker-restart(1): docker restart [OPTIONS] CONTAINER [CONTAINER...]
+        (&docker, "fd", "restart_container", "KILL", &["docker", "restart", "0123456789ab"]),
+        // podman-restart(1): podman restart [options] container ...; an ID may be a part of one.
+        (&podman, "fd", "restart_container", "KILL", &["podman", "restart", "0123456789ab"]),
+        // cri-tools, docs/crictl.md: crictl command [arguments...], with "stop" for one or more running
+        // containers. The kubelet starts it anew.
+        (&pod, "fd", "restart_container", "KILL", &["crictl", "stop", "0123456789ab"]),
+        // systemctl(1): restart PATTERN...
+        (service, "fd", "restart_unit", "KILL", &["systemctl", "restart", "whyfull-test.service"]),
+        // systemctl(1): kill PATTERN..., with --kill-who= (since 252 --kill-whom=, which may be cut short)
+        // and --signal=.
+        (
+            service,
+            "log",
+            "reopen_logs",
+            "HUP",
+            &["systemctl", "kill", "--kill-who=main", "--signal=HUP", "whyfull-test.service"],
+        ),
+    ];
+    for (group, situation, action, signal, words) in cases {
+        let fs = Filesystem::ext4(64 * MIB);
+        let holder = Holder::start(situation, &fs.path().join("file"));
+        in_control_group(&fs, holder.pid(), group);
+        let (remedy, before) = (remedy(&fs, action), used(&fs));
+        assert_eq!(command(&remedy), words);
+        let programs = fs.beside("programs");
+        let program = programs.join(words[0]);
+        let note = format!("printf '%s\\n' \"$@\" > {}/noted", programs.display());
+        fs::write(&program, format!("#!/bin/sh\n{note}\nkill -{signal} {}\n", holder.pid())).unwrap();
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+        let done = Command::new("env").env("PATH", path).args(command(&remedy)).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let noted = fs::read_to_string(programs.join("noted")).unwrap();
+        assert_eq!(noted.lines().collect::<Vec<_>>(), words[1..]);
+        comes_free(&fs, before, &remedy);
+    }
 }
 
 #[test]
