@@ -9,6 +9,8 @@ mod covers;
 mod entries;
 mod format;
 mod groups;
+#[cfg(test)]
+mod in_memory;
 mod inode;
 mod inodes;
 mod map;
@@ -96,7 +98,7 @@ fn uncounted(mount: &Mount, volume: &Volume<'_>) -> Option<Vec<Term>> {
     if !is_served_by_ext4(mount) {
         return None;
     }
-    if mount.has_option("minixdf") {
+    if counts_overhead(mount) {
         Some(Vec::new())
     } else {
         Overhead::read(volume).ok().map(Overhead::uncounted)
@@ -126,7 +128,7 @@ pub(super) fn census(
     let delayed = delayed(mount.dev, volume.block_size);
     // What has been written out meanwhile may have been missed.
     census.moved += (before - delayed).magnitude();
-    Ok((census, internal_of(mount, &volume, tables, delayed)?))
+    Ok((census, internal_of(&volume, tables, delayed, counts_overhead(mount))?))
 }
 
 /// What the filesystem keeps for itself, alone.
@@ -134,7 +136,12 @@ pub(super) fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -
     let device = open_served(mount)?;
     let volume = Volume::open(&device)?;
     let (tables, _) = tables::read(&volume, how(options, monitor))?;
-    Ok(internal_of(mount, &volume, tables, Bytes::ZERO)?)
+    Ok(internal_of(&volume, tables, Bytes::ZERO, counts_overhead(mount))?)
+}
+
+/// Whether `df` counts what lies at fixed places.
+fn counts_overhead(mount: &Mount) -> bool {
+    mount.has_option("minixdf")
 }
 
 fn open_served(mount: &Mount) -> Result<File, Unable> {
@@ -152,15 +159,15 @@ fn how<'a>(options: Options<'_>, monitor: &'a Monitor) -> How<'a> {
 }
 
 fn internal_of(
-    mount: &Mount,
     volume: &Volume<'_>,
     tables: Tables,
     delayed: Bytes,
+    counts_overhead: bool,
 ) -> Result<Internal, Errno> {
     let Tables { mut own, nameless, .. } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume));
     let overhead = Overhead::read(volume)?;
-    if mount.has_option("minixdf") {
+    if counts_overhead {
         metadata.extend(overhead.all());
     } else {
         metadata.push(overhead.counted_as_used());

@@ -3,56 +3,28 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
 
+use super::in_memory::{InMemory, count, look_everywhere};
 use super::inode::Inode;
 use super::map::{self, Budget, Run};
 use super::overhead::Overhead;
 use super::tables::{How, Tables};
-use super::tree::count;
-use super::volume::{ReadAt, Volume};
-use crate::census::{Census, MountPoint, Options};
+use super::tests::cases;
+use super::volume::Volume;
+use crate::census::Census;
 use crate::monitor::Monitor;
 
 const BLOCK: usize = 1024;
-
-/// Counts the bytes that are read.
-struct Image<'a> {
-    bytes: &'a [u8],
-    read: AtomicU64,
-}
-
-impl<'a> Image<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, read: AtomicU64::new(0) }
-    }
-
-    fn count(&self, mount_points: &[PathBuf], monitor: &Monitor) -> Result<(Census, Tables), Errno> {
-        let threads = NonZero::new(2).unwrap();
-        let how = How { threads, pause: Duration::ZERO, monitor };
-        let points: Vec<_> = mount_points.iter().map(|path| MountPoint { path, listed: false }).collect();
-        let options = Options { directories: 100, ..Options::default() };
-        count(&Volume::open(self)?, &points, options, how)
-    }
-}
-
-impl ReadAt for Image<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-        let start = usize::try_from(offset).map_err(|_| Errno::EUCLEAN)?;
-        let found =
-            self.bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Errno::EUCLEAN)?;
-        buffer.copy_from_slice(found);
-        Ok(())
-    }
-}
+/// They meet.
+const THREADS: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1);
 
 /// An image with `a/b/c`, `a/file`, a directory of several blocks, and hard links.
 fn image(features: &str) -> Vec<u8> {
@@ -81,8 +53,13 @@ fn images() -> &'static [Vec<u8>; 3] {
     })
 }
 
-fn read(image: &[u8], mount_points: &[PathBuf]) -> Result<(Census, Tables), Errno> {
-    Image::new(image).count(mount_points, &Monitor::default())
+fn read(image: &[u8], mount_points: &[&Path]) -> Result<(Census, Tables), Errno> {
+    monitored(image, mount_points, &Monitor::default())
+}
+
+fn monitored(image: &[u8], mount_points: &[&Path], monitor: &Monitor) -> Result<(Census, Tables), Errno> {
+    let how = How { threads: THREADS, pause: Duration::ZERO, monitor };
+    count(&Volume::open(&InMemory::new(image))?, mount_points, how)
 }
 
 /// Where these bytes are.
@@ -115,7 +92,7 @@ fn all_is_counted_once() {
 #[test]
 fn what_mount_points_cover_is_hidden() {
     for image in images() {
-        let covers = ["a/b", "nowhere/at/all", "a/file", "many"].map(PathBuf::from);
+        let covers = ["a/b", "nowhere/at/all", "a/file", "many"].map(Path::new);
         let (census, tables) = read(image, &covers).unwrap();
         let hidden: Vec<_> = census.hidden.unwrap().iter().map(|part| part.tally.inodes).collect();
         // The file has both names beneath mounts: it counts with the first.
@@ -130,10 +107,10 @@ fn what_mount_points_cover_is_hidden() {
 fn mkfs_counts_the_same_overhead() {
     for image in images() {
         let counted = u32::from_le_bytes(image[1024 + 0x248..1024 + 0x24c].try_into().unwrap());
-        let overhead = Overhead::read(&Volume::open(&Image::new(image)).unwrap()).unwrap();
+        let overhead = Overhead::read(&Volume::open(&InMemory::new(image)).unwrap()).unwrap();
         assert_eq!(overhead.all().iter().map(|term| term.bytes.0).sum::<u64>(), u64::from(counted) * 1024);
     }
-    let shortened = Image::new(&images()[0][..1000 * 1024]);
+    let shortened = InMemory::new(&images()[0][..1000 * 1024]);
     assert_eq!(Overhead::read(&Volume::open(&shortened).unwrap()), Err(Errno::EUCLEAN));
 }
 
@@ -144,7 +121,7 @@ fn reserved_blocks() {
         let mut image = images()[which].clone();
         image[1024 + 0x8..1024 + 0xc].copy_from_slice(&7_u32.to_le_bytes());
         image[1024 + 0x154..1024 + 0x158].copy_from_slice(&1_u32.to_le_bytes());
-        Volume::open(&Image::new(&image)).unwrap().reserved_blocks
+        Volume::open(&InMemory::new(&image)).unwrap().reserved_blocks
     });
     assert_eq!(reserved, [1 << 32 | 7, 7]);
 }
@@ -187,7 +164,7 @@ fn entries_that_lead_out_of_their_block_are_damage() {
 fn a_run_that_is_ended_early_is_no_error() {
     let monitor = Monitor::default();
     monitor.cancel_flag().store(true, Ordering::Relaxed);
-    let (census, _) = Image::new(&images()[0]).count(&[], &monitor).unwrap();
+    let (census, _) = monitored(&images()[0], &[], &monitor).unwrap();
     assert_eq!(census.visible.inodes, 0);
 }
 
@@ -202,7 +179,7 @@ fn pointing(size: u32, pointers: [u32; 15]) -> Vec<u8> {
 }
 
 fn runs(image: &[u8], raw: &[u8]) -> Result<Vec<Run>, Errno> {
-    let image = Image::new(image);
+    let image = InMemory::new(image);
     let volume = Volume::open(&image)?;
     let mut runs = Vec::new();
     map::runs(&volume, Inode::new(raw).unwrap(), &Budget::of(&volume), |run| runs.push(run))?;
@@ -277,7 +254,7 @@ fn places() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(cases(600))]
 
     #[test]
     fn a_damaged_image_ends_soon_and_without_panic(
@@ -287,10 +264,6 @@ proptest! {
         for (place, value) in changes {
             image[place..place + 4].copy_from_slice(&value.to_le_bytes());
         }
-        let image = Image::new(&image);
-        let _ = image.count(&["a/b".into(), "many".into()], &Monitor::default());
-        let _ = Volume::open(&image).and_then(|volume| Overhead::read(&volume));
-        let read = image.read.into_inner();
-        prop_assert!(read < 100 << 20, "{read}");
+        look_everywhere(&image, THREADS);
     }
 }
