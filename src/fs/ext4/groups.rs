@@ -37,7 +37,10 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Errno> {
             groups.push(group(volume, raw, number)?);
         }
     }
-    Ok(groups)
+    // Tables that would not fit the volume side by side lie upon each other.
+    let inodes: u64 = groups.iter().map(|group| u64::from(group.used)).sum();
+    let fits = inodes * u64::from(volume.inode_size) <= volume.size();
+    fits.then_some(groups).ok_or(CORRUPT)
 }
 
 fn group(volume: &Volume<'_>, raw: &[u8], number: u32) -> Result<Group, Errno> {

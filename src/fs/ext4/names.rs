@@ -227,13 +227,15 @@ impl Visit<'_> {
                 name: (self.names.text.len(), name.len()),
             }));
             self.names.text.extend(place.map(|_| name).unwrap_or_default());
-        } else if let Some(&(_, mount)) = cover {
+        } else if known.is_new || known.has_several_names {
             let has_several_names = known.has_several_names;
-            self.names.covered.push(Covered { mount, name: link, has_several_names });
-        } else if known.has_several_names {
-            self.names.links.push(link);
-        } else if known.is_new {
-            self.sum.count(known.allocated);
+            if let Some(&(_, mount)) = cover {
+                self.names.covered.push(Covered { mount, name: link, has_several_names });
+            } else if has_several_names {
+                self.names.links.push(link);
+            } else {
+                self.sum.count(known.allocated);
+            }
         }
     }
 

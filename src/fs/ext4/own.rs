@@ -107,7 +107,7 @@ impl Own {
                     JOURNAL_MAP => allocated.saturating_sub(clusters(volume, inode.size(volume))),
                     _ => allocated,
                 };
-                *self.inodes.entry(name).or_default() += bytes;
+                self.count(name, bytes);
             }
             Role::AttributeValue => {
                 let charge = clusters(volume, inode.size(volume));
@@ -127,11 +127,16 @@ impl Own {
         }
     }
 
+    fn count(&mut self, name: &'static str, bytes: u64) {
+        let sum = self.inodes.entry(name).or_default();
+        *sum = sum.saturating_add(bytes);
+    }
+
     /// Takes in what was found in one group. Inodes that share a block mostly lie near each other.
     pub(super) fn take(&mut self, mut other: Self) {
         other.compact();
         for (name, bytes) in other.inodes {
-            *self.inodes.entry(name).or_default() += bytes;
+            self.count(name, bytes);
         }
         self.values = self.values.saturating_add(other.values);
         self.charged = self.charged.saturating_add(other.charged);

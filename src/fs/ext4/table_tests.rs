@@ -150,6 +150,19 @@ fn names_that_lead_to_free_inodes_are_let_pass() {
     assert_eq!(census.moved.0, 1024);
 }
 
+/// A block may be read twice, and a damaged one may say the same twice.
+#[test]
+fn a_covered_file_counts_once() {
+    let mut image = images()[0].clone();
+    let name = "a rather long name 58";
+    let (first, second) = (entry(&image, name), entry(&image, "a rather long name 57"));
+    image.copy_within(first..first + 4, second);
+    image.copy_within(first + 8..first + 8 + name.len(), second + 8);
+    let (census, _) = read(&image, &[&Path::new("many").join(name)]).unwrap();
+    assert_eq!(directory(&census, "many").tally.inodes, 59);
+    assert_eq!(census.hidden.unwrap()[0].tally.inodes, 1);
+}
+
 #[test]
 fn entries_that_lead_out_of_their_block_are_damage() {
     for length in [0_u16, 4, 7, 1021, 4096] {

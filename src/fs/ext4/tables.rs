@@ -87,7 +87,6 @@ struct Found {
 /// Reads all tables.
 pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directories), Errno> {
     let groups = groups(volume)?;
-    check_size(volume, &groups)?;
     let budget = Budget::of(volume);
     let found = spread(how.threads, groups.len(), Found::default, |found, number| {
         let group = groups.get(number).ok_or(CORRUPT)?;
@@ -106,13 +105,6 @@ pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directo
         inline: all.inline,
     };
     Ok((all.tables, directories))
-}
-
-/// Tables that would not fit the volume side by side lie upon each other.
-fn check_size(volume: &Volume<'_>, groups: &[Group]) -> Result<(), Errno> {
-    let inodes: u64 = groups.iter().map(|group| u64::from(group.used)).sum();
-    let fits = inodes * u64::from(volume.inode_size) <= volume.blocks.saturating_mul(volume.block_size);
-    if fits && volume.is_whole() { Ok(()) } else { Err(CORRUPT) }
 }
 
 impl Found {

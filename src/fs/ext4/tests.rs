@@ -10,9 +10,12 @@ use nix::errno::Errno;
 use proptest::prelude::*;
 
 use super::in_memory::{InMemory, look_everywhere};
+use super::inode::Inode;
 use super::nameless::{self, Nameless};
 use super::orphans::list;
+use super::own::{Own, Role};
 use super::volume::{ReadAt, Volume};
+use crate::bytes::Bytes;
 
 const BLOCK: usize = 1024;
 const BLOCKS: u32 = 64;
@@ -209,6 +212,55 @@ fn tables_of_a_kind_that_is_not_known_are_not_read() {
     assert_eq!(Image::new(bytes).nameless(), Err(Errno::EOPNOTSUPP));
 }
 
+/// Each group has the same table: what would be read grows with their number.
+#[test]
+fn tables_that_lie_upon_each_other_are_not_read() {
+    let mut bytes = image();
+    let groups = BLOCKS - 1;
+    put(&mut bytes, 1024, groups * INODES);
+    put(&mut bytes, 1024 + 0x20, 1);
+    let descriptors = 2 * BLOCK..;
+    for descriptor in bytes[descriptors].chunks_exact_mut(32).take(groups as usize) {
+        put(descriptor, 4, BITMAP);
+        put(descriptor, 8, TABLE);
+    }
+    mark(&mut bytes, 128);
+    assert_eq!(Image::new(bytes).nameless().map(|found| found.len()), Err(Errno::EUCLEAN));
+}
+
+/// How much can be read is known from how large it is.
+#[test]
+fn a_volume_that_is_larger_than_its_device_is_not_read() {
+    let mut bytes = image();
+    put(&mut bytes, 1024 + 4, BLOCKS + 1);
+    assert_eq!(Image::new(bytes).list(), Err(Errno::EUCLEAN));
+}
+
+/// In the largest blocks one inode may claim more bytes than can be counted.
+#[test]
+fn amounts_that_nothing_can_have_do_not_overflow() {
+    let mut bytes = vec![0; 2 << 16];
+    bytes[..BLOCK * BLOCKS as usize].copy_from_slice(&image());
+    put(&mut bytes, 1024 + 4, 2);
+    put(&mut bytes, 1024 + 0x18, 6);
+    // Files that count in blocks.
+    put(&mut bytes, 1024 + 0x64, 0x8);
+    let image = InMemory::new(&bytes);
+    let volume = Volume::open(&image).unwrap();
+    let mut raw = [0; 128];
+    put(&mut raw, 0x1c, u32::MAX);
+    put(&mut raw, 0x20, 0x4_0000);
+    put(&mut raw, 0x74, u32::MAX);
+    let inode = Inode::new(&raw).unwrap();
+    let mut own = Own::default();
+    for role in [Role::Own("own"), Role::Own("own"), Role::AttributeValue, Role::Named] {
+        own.add(&volume, role, inode);
+    }
+    let mut all = Own::default();
+    all.take(own);
+    assert_eq!(all.metadata(&volume)[0].bytes, Bytes(u64::MAX));
+}
+
 #[test]
 fn a_chain_that_bites_its_tail_or_leads_nowhere_is_an_error() {
     for next in [CHAIN[1], INODES + 1, u32::MAX] {
@@ -258,7 +310,7 @@ fn an_inode_that_leaves_the_chain_hides_no_other() {
 fn an_inode_that_enters_the_chain_hides_no_other() {
     let linked: Change = |bytes| point(bytes, 70, CHAIN[0]);
     // Later it has been the end of every pass.
-    for read in 1..=18 {
+    for read in 1..=19 {
         let mut bytes = image();
         put(&mut bytes, 1024 + 0xe8, 70);
         let image = Image { change: Some((read, linked)), ..Image::new(bytes) };

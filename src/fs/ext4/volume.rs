@@ -146,7 +146,10 @@ impl<'a> Volume<'a> {
             ],
             features,
         };
-        volume.makes_sense(is_64bit).then_some(volume).ok_or(CORRUPT)
+        if !volume.makes_sense(is_64bit) || volume.is_cut_off() {
+            return Err(CORRUPT);
+        }
+        Ok(volume)
     }
 
     /// The checks of `ext4_block_group_meta_init` and `ext4_check_geometry` (fs/ext4/super.c) that
@@ -162,6 +165,12 @@ impl<'a> Volume<'a> {
             && self.descriptor_size >= smallest
             && self.block_size >= self.descriptor_size.into()
             && self.cluster_size >= self.block_size
+    }
+
+    /// Whether the device ends before the volume does, which `ext4_check_geometry` refuses. How much there
+    /// can be to read is known from what the volume says of its size.
+    fn is_cut_off(&self) -> bool {
+        self.block(self.blocks.saturating_sub(1)).is_err_and(|errno| errno == CORRUPT)
     }
 
     /// Whether a journal is in use right now, which it is not where it was not loaded (`noload`), nor
@@ -223,11 +232,6 @@ impl<'a> Volume<'a> {
     /// Whether there is a block in which hosts say that they have it mounted (multiple mount protection).
     pub(super) fn has_mmp_block(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_MMP != 0
-    }
-
-    /// Whether the device is as large as the volume says that it is.
-    pub(super) fn is_whole(&self) -> bool {
-        self.blocks > 1 && self.block(self.blocks - 1).is_ok()
     }
 
     /// Whether its inodes and directories are made as is known here.
