@@ -50,5 +50,7 @@ pub mod what;
 pub use deleted::deleted;
 pub use explain::{Method, Request, explain};
 pub use fs::Unable;
+#[cfg(fuzzing)]
+pub use fs::look_everywhere;
 pub use monitor::Monitor;
 pub use report::Report;

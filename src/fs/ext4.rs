@@ -9,7 +9,7 @@ mod covers;
 mod entries;
 mod format;
 mod groups;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod in_memory;
 mod inode;
 mod inodes;
@@ -42,6 +42,8 @@ use nix::fcntl::{OFlag, PosixFadviseAdvice, open, posix_fadvise};
 use nix::sys::stat::Mode;
 
 use self::format::CORRUPT;
+#[cfg(fuzzing)]
+pub use self::in_memory::look_everywhere;
 use self::overhead::Overhead;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};

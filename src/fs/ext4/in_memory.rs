@@ -1,5 +1,5 @@
-//! A volume in memory that may be damaged in any way, and all that is done with one: for the tests
-//! here.
+//! A volume in memory that may be damaged in any way, and all that is done with one: for the tests here
+//! and for `tests/fuzz`.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -50,7 +50,7 @@ impl ReadAt for InMemory<'_> {
 /// # Panics
 ///
 /// Where more is read or counted than can be there.
-pub(super) fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
+pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
     within(1, bytes, |volume| Ok((volume.size(), volume.largest_directory())));
     // A chain is followed up to 200 times, and asks for two descriptors and two words for each inode.
     within(250, bytes, |volume| {
