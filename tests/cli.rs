@@ -23,15 +23,6 @@ use support::whyfull::{Run, whyfull};
 use support::world::World;
 use support::{MIB, temp_dir, tree};
 
-/// One line on standard error, nothing on standard output, status 2.
-fn refused(run: &Run) {
-    assert_eq!(run.code(), Some(2), "{run:?}");
-    assert_eq!(run.text(), "", "{run:?}");
-    let errors = run.errors();
-    assert!(errors.ends_with('\n'), "{run:?}");
-    assert_eq!(errors.lines().count(), 1, "{run:?}");
-}
-
 #[test]
 fn usage_errors_are_one_line_and_status_2() {
     for args in [
@@ -50,7 +41,7 @@ fn usage_errors_are_one_line_and_status_2() {
         &["--all=no"],
     ] {
         let run = whyfull().args(args).run();
-        refused(&run);
+        run.assert_refused();
     }
 }
 
@@ -59,11 +50,11 @@ fn a_path_that_does_not_exist() {
     let dir = temp_dir();
     let missing = dir.path().join("missing");
     let run = whyfull().arg(&missing).run();
-    refused(&run);
+    run.assert_refused();
     assert!(run.errors().contains(missing.to_str().unwrap()), "{run:?}");
     // An error must not be a way onto the terminal either.
     let run = whyfull().arg(dir.path().join("a\nb\x1b[31m\u{202e}c")).run();
-    refused(&run);
+    run.assert_refused();
     assert!(!run.errors().contains(['\x1b', '\u{202e}']), "{run:?}");
 }
 
@@ -199,13 +190,13 @@ fn the_report_goes_to_a_device() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_refused_before_the_run() {
+fn a_file_that_cannot_be_written_assert_refused_before_the_run() {
     let dir = temp_dir();
     fs::write(dir.path().join("file"), "").unwrap();
     for output in ["missing/report", "file/report", "."] {
         let output = dir.path().join(output);
         let run = whyfull().arg("/").arg("-o").arg(&output).run();
-        refused(&run);
+        run.assert_refused();
     }
     assert_eq!(dir.path().read_dir().unwrap().count(), 1);
 }
@@ -341,11 +332,11 @@ fn a_root_directory_that_is_none() {
     require_root!();
     let dir = temp_dir();
     let run = whyfull().arg("--root").arg(dir.path()).run();
-    refused(&run);
+    run.assert_refused();
     assert!(run.errors().contains("no proc filesystem"), "{run:?}");
     let run = whyfull().arg("--root").arg(dir.path().join("missing")).run();
-    refused(&run);
+    run.assert_refused();
     let run = whyfull().arg("--root").arg("/").by_nobody().run();
-    refused(&run);
+    run.assert_refused();
     assert!(run.errors().contains("CAP_SYS_CHROOT"), "{run:?}");
 }

@@ -262,9 +262,7 @@ fn overlay_is_explained_by_its_upper_layer() {
 #[test]
 fn of_the_filesystem_below_an_overlay_its_part_is_told() {
     require_root!();
-    for fs in
-        [Filesystem::ext4(64 * MIB), Filesystem::xfs(), Filesystem::btrfs(), Filesystem::tmpfs(64 * MIB)]
-    {
+    for fs in Filesystem::all() {
         let merged = overlay(&fs);
         tree::nasty(&merged.join("new"), 5);
         write(&fs.path().join("beside/file"), 2 * MIB);

@@ -13,38 +13,17 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
-use nix::sys::statvfs::statvfs;
 use nix::unistd::{Whence, lseek};
 use serde_json::Value;
 
 use support::filesystem::Filesystem;
 use support::holder::Holder;
 use support::report::{list, number};
-use support::whyfull::{Run, Whyfull, whyfull};
+use support::whyfull::{Whyfull, whyfull};
 use support::{KIB, MIB, NOBODY, temp_dir, tool};
 
 fn recover(what: &str, destination: &Path) -> Whyfull {
     whyfull().arg("recover").arg(what).arg(destination)
-}
-
-/// Runs it, which has to work, and returns what it says.
-fn done(run: &Whyfull) -> Value {
-    let run = run.clone().arg("--json").run();
-    assert_eq!((run.code(), run.errors()), (Some(0), ""), "{run:?}");
-    serde_json::from_slice(&run.stdout).unwrap()
-}
-
-/// One line on standard error with these words in it, nothing on standard output, status 2.
-fn refused(run: &Whyfull, words: &str) -> Run {
-    let run = run.run();
-    assert_eq!((run.code(), run.text()), (Some(2), ""), "{run:?}");
-    assert_eq!(run.errors().lines().count(), 1, "{run:?}");
-    assert!(run.errors().contains(words), "{words}: {run:?}");
-    run
-}
-
-fn everywhere() -> [Filesystem; 4] {
-    [Filesystem::ext4(64 * MIB), Filesystem::xfs(), Filesystem::btrfs(), Filesystem::tmpfs(64 * MIB)]
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -58,12 +37,12 @@ fn names(directory: &Path) -> Vec<String> {
 #[test]
 fn the_bytes_are_those_of_the_original() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         let holder = Holder::start("fd", &fs.path().join("file"));
         let beside = temp_dir();
         for directory in [fs.path(), beside.path()] {
             let copy = directory.join("copy");
-            let said = done(&recover(&holder.what(), &copy));
+            let said = recover(&holder.what(), &copy).done();
             assert!(fs::read(&copy).unwrap() == fs::read(holder.file()).unwrap(), "{said:#}");
             let metadata = copy.metadata().unwrap();
             assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1));
@@ -82,12 +61,12 @@ fn the_bytes_are_those_of_the_original() {
 #[test]
 fn holes_stay_holes() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         let holder = Holder::start("sparse", &fs.path().join("file"));
         let beside = Filesystem::ext4(64 * MIB);
         for directory in [fs.path(), beside.path()] {
             let copy = directory.join("copy");
-            done(&recover(&holder.what(), &copy));
+            recover(&holder.what(), &copy).done();
             let (source, copy) = (File::open(holder.file()).unwrap(), File::open(copy).unwrap());
             let metadata = copy.metadata().unwrap();
             assert_eq!(metadata.len(), 10 << 30);
@@ -107,12 +86,12 @@ fn holes_stay_holes() {
 fn mapped_or_running() {
     require_root!();
     let out = temp_dir();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         for (situation, via) in [("map", "map"), ("zombie-leader-map", "map"), ("exe", "exe")] {
             let holder = Holder::start(situation, &fs.path().join(situation));
             let task = if situation == "zombie-leader-map" { holder.tid() } else { holder.pid() };
             let copy = out.path().join("copy");
-            let said = done(&recover(&format!("{task}:{via}"), &copy));
+            let said = recover(&format!("{task}:{via}"), &copy).done();
             assert_eq!((&said["inode"], &said["held_by"][0]["via"]), (&holder.inode().into(), &via.into()));
             let original = if via == "exe" {
                 fs::read(format!("/proc/{task}/exe")).unwrap()
@@ -131,7 +110,7 @@ fn a_thread_with_a_table_of_its_own() {
     require_root!();
     let (fs, out) = (Filesystem::ext4(64 * MIB), temp_dir());
     let holder = Holder::start("thread-table", &fs.path().join("file"));
-    let said = done(&recover(&format!("{}:{}", holder.tid(), holder.fd()), &out.path().join("copy")));
+    let said = recover(&format!("{}:{}", holder.tid(), holder.fd()), &out.path().join("copy")).done();
     assert_eq!(said["inode"], holder.inode());
     assert_eq!(
         (&said["held_by"][0]["pid"], &said["held_by"][0]["tid"]),
@@ -148,16 +127,16 @@ fn by_its_number_alone() {
         let holder = Holder::start("fd", &fs.path().join("by-number"));
         let what = format!("inode:{}", holder.inode());
         let run = recover(&what, out.path()).arg("--filesystem").arg(fs.path());
-        let said = done(&run.in_pid_namespace());
+        let said = run.in_pid_namespace().done();
         let copy = out.path().join("by-number");
         assert!(fs::read(&copy).unwrap() == fs::read(holder.file()).unwrap(), "{said:#}");
         fs::remove_file(copy).unwrap();
         let other = recover(&format!("inode:{}", holder.inode() + 1000), out.path());
-        refused(&other.clone().arg("--filesystem").arg(fs.path()), "no deleted file");
-        refused(&other, "--filesystem");
+        other.clone().arg("--filesystem").arg(fs.path()).refused("no deleted file");
+        other.refused("--filesystem");
     }
     let fs = Filesystem::tmpfs(MIB);
-    refused(&recover("inode:7", out.path()).arg("--filesystem").arg(fs.path()), "keeps no list");
+    recover("inode:7", out.path()).arg("--filesystem").arg(fs.path()).refused("keeps no list");
     assert_eq!(names(out.path()), Vec::<String>::new());
 }
 
@@ -170,20 +149,14 @@ fn from_and_to_a_full_disk() {
         let block = vec![7; usize::try_from(MIB).unwrap()];
         while filler.write_all(&block).is_ok() {}
         drop(filler);
-        let used = || {
-            // btrfs counts what is written only when it is written out.
-            nix::unistd::syncfs(File::open(fs.path()).unwrap()).unwrap();
-            let stat = statvfs(fs.path()).unwrap();
-            (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
-        };
-        let before = used();
-        let said = done(&recover(&holder.what(), &fs.path().join("copy")));
+        let before = fs.used();
+        let said = recover(&holder.what(), &fs.path().join("copy")).done();
         assert_eq!(said["method"], "reflink", "{said:#}");
-        assert!(used().abs_diff(before) <= 128 * KIB, "it takes no space but for the name");
+        assert!(fs.used().abs_diff(before) <= 128 * KIB, "it takes no space but for the name");
         assert!(fs::read(fs.path().join("copy")).unwrap() == fs::read(holder.file()).unwrap());
         // Elsewhere the space is looked for first.
         let small = Filesystem::tmpfs(MIB);
-        refused(&recover(&holder.what(), small.path()), "20.0 MiB are needed");
+        recover(&holder.what(), small.path()).refused("20.0 MiB are needed");
         assert_eq!(names(small.path()), Vec::<String>::new());
     }
 }
@@ -197,7 +170,7 @@ fn blocks_that_are_overwritten_in_place_are_shared() {
     fs::create_dir(&directory).unwrap();
     tool("chattr", &["+C".as_ref(), directory.as_ref()]);
     let holder = Holder::start("fd", &directory.join("journal"));
-    let said = done(&recover(&holder.what(), &fs.path().join("copy")));
+    let said = recover(&holder.what(), &fs.path().join("copy")).done();
     assert_eq!(said["method"], "reflink", "{said:#}");
     assert!(fs::read(fs.path().join("copy")).unwrap() == fs::read(holder.file()).unwrap());
 }
@@ -205,7 +178,7 @@ fn blocks_that_are_overwritten_in_place_are_shared() {
 #[test]
 fn while_it_is_written() {
     require_root!();
-    for (fs, by_descriptor) in everywhere().into_iter().zip([true, false, true, false]) {
+    for (fs, by_descriptor) in Filesystem::all().into_iter().zip([true, false, true, false]) {
         let mut holder = Holder::start("append", &fs.path().join("log"));
         let original = File::open(holder.file()).unwrap();
         let out = temp_dir();
@@ -237,7 +210,7 @@ fn a_growing_file_up_to_what_it_was() {
     let (fs, out) = (Filesystem::ext4(256 * MIB), temp_dir());
     let holder = Holder::start_sized("grow", &fs.path().join("log"), 128 * MIB);
     let copy = out.path().join("log");
-    let said = done(&recover(&holder.what(), &copy));
+    let said = recover(&holder.what(), &copy).done();
     let (copied, original) = (fs::read(&copy).unwrap(), fs::read(holder.file()).unwrap());
     assert_eq!(copied.len() as i128, number(&said["length_bytes"]));
     assert!(original.starts_with(&copied), "{said:#}");
@@ -250,26 +223,26 @@ fn nothing_is_overwritten() {
     let holder = Holder::start("fd", &fs.path().join("file"));
     let existing = out.path().join("existing");
     fs::write(&existing, "mine").unwrap();
-    refused(&recover(&holder.what(), &existing), "is there already");
+    recover(&holder.what(), &existing).refused("is there already");
     // Also not the one of that name in a directory.
     fs::write(out.path().join("file"), "mine").unwrap();
-    refused(&recover(&holder.what(), out.path()), "is there already");
+    recover(&holder.what(), out.path()).refused("is there already");
     let link = out.path().join("link");
     symlink(&existing, &link).unwrap();
     let dangling = out.path().join("dangling");
     symlink(out.path().join("nowhere"), &dangling).unwrap();
     for link in [&link, &dangling] {
-        refused(&recover(&holder.what(), link), "symbolic link");
-        refused(&recover(&holder.what(), link).arg("--force"), "symbolic link");
+        recover(&holder.what(), link).refused("symbolic link");
+        recover(&holder.what(), link).arg("--force").refused("symbolic link");
     }
     assert_eq!(fs::read(&existing).unwrap(), b"mine");
     let fifo = out.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    refused(&recover(&holder.what(), &fifo).arg("--force"), "no ordinary file");
-    refused(&recover(&holder.what(), &out.path().join("missing/")), "Not a directory");
-    refused(&recover(&holder.what(), &out.path().join("missing/copy")), "No such file");
+    recover(&holder.what(), &fifo).arg("--force").refused("no ordinary file");
+    recover(&holder.what(), &out.path().join("missing/")).refused("Not a directory");
+    recover(&holder.what(), &out.path().join("missing/copy")).refused("No such file");
 
-    done(&recover(&holder.what(), &existing).arg("--force"));
+    recover(&holder.what(), &existing).arg("--force").done();
     assert!(fs::read(&existing).unwrap() == fs::read(holder.file()).unwrap());
     assert_eq!(names(out.path()), ["dangling", "existing", "fifo", "file", "link"]);
 }
@@ -280,7 +253,7 @@ fn a_directory_gets_the_former_name() {
     let (fs, out) = (Filesystem::ext4(64 * MIB), temp_dir());
     let never_named = Holder::start("tmpfile", fs.path());
     let hostile = Holder::start("hostile-name", fs.path());
-    done(&recover(&never_named.what(), out.path()));
+    recover(&never_named.what(), out.path()).done();
     let run = recover(&hostile.what(), out.path()).run();
     assert_eq!(run.code(), Some(0), "{run:?}");
     assert!(!run.text().contains(['\x1b', '\u{202e}', '\t']) && run.text().lines().count() < 4, "{run:?}");
@@ -302,7 +275,7 @@ fn attributes_are_kept_when_asked_for() {
     original.set_times(fs::FileTimes::new().set_modified(long_ago).set_accessed(long_ago)).unwrap();
     xattr::FileExt::set_xattr(&original, "user.colour", b"blue").unwrap();
     let copy = out.path().join("copy");
-    let said = done(&recover(&holder.what(), &copy).arg("--preserve"));
+    let said = recover(&holder.what(), &copy).arg("--preserve").done();
     let metadata = copy.metadata().unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.uid(), metadata.gid()), (0o640, NOBODY, 7), "{said:#}");
     assert_eq!((metadata.modified().unwrap(), metadata.accessed().unwrap()), (long_ago, long_ago));
@@ -317,26 +290,26 @@ fn what_is_not_recovered() {
     let (fs, out) = (Filesystem::ext4(64 * MIB), temp_dir());
     let to = |what: &str| recover(what, out.path());
     let named = Holder::start("hardlink-left", &fs.path().join("named"));
-    refused(&to(&named.what()), "still has a name");
+    to(&named.what()).refused("still has a name");
     let live = Holder::start("live-deleted-name", &fs.path().join("live"));
-    refused(&to(&live.what()), "still has a name");
+    to(&live.what()).refused("still has a name");
     let held = Holder::start("fd", &fs.path().join("file"));
-    refused(&to(&held.what()).args(&["--inode", "1"]), "this is inode");
-    refused(&to(&format!("{}:999", held.pid())), "no such descriptor");
-    refused(&to(&format!("{}:map", held.pid())), "no deleted file is mapped");
-    refused(&to(&format!("{}:exe", held.pid())), "still has a name");
-    refused(&to("2147483646:3"), "no such process");
+    to(&held.what()).args(&["--inode", "1"]).refused("this is inode");
+    to(&format!("{}:999", held.pid())).refused("no such descriptor");
+    to(&format!("{}:map", held.pid())).refused("no deleted file is mapped");
+    to(&format!("{}:exe", held.pid())).refused("still has a name");
+    to("2147483646:3").refused("no such process");
     // Its standard input, a pipe.
-    refused(&to(&format!("{}:0", held.pid())), "no data of its own");
-    refused(&to(&format!("{}:cwd", held.pid())), "a directory has no data");
-    refused(&to("nonsense"), "PID:FD");
-    refused(&to(&format!("{}:map", held.pid())).arg("--follow"), "no deleted file");
+    to(&format!("{}:0", held.pid())).refused("no data of its own");
+    to(&format!("{}:cwd", held.pid())).refused("a directory has no data");
+    to("nonsense").refused("PID:FD");
+    to(&format!("{}:map", held.pid())).arg("--follow").refused("no deleted file");
     let two = Holder::start("two-maps", &fs.path().join("mapped"));
     let what = format!("{}:map", two.pid());
-    refused(&to(&what), &format!("--inode {}", two.inode()));
-    refused(&to(&what).arg("--follow").args(&["--inode", &two.inode().to_string()]), "--follow takes PID:FD");
+    to(&what).refused(&format!("--inode {}", two.inode()));
+    to(&what).arg("--follow").args(&["--inode", &two.inode().to_string()]).refused("--follow takes PID:FD");
     assert_eq!(names(out.path()), Vec::<String>::new());
-    let said = done(&to(&what).args(&["--inode", &two.inode().to_string()]));
+    let said = to(&what).args(&["--inode", &two.inode().to_string()]).done();
     assert_eq!(said["inode"], two.inode());
 }
 
@@ -344,7 +317,7 @@ fn what_is_not_recovered() {
 #[test]
 fn ended_in_the_middle_it_leaves_nothing() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         let mut holder = Holder::start("append", &fs.path().join("log"));
         let out = Filesystem::ext4(64 * MIB);
         let copy = out.path().join("log");
@@ -395,7 +368,7 @@ fn all_of_them() {
     let mapped = Holder::start("map", &fs.path().join("mapped"));
     let _directory = Holder::start("cwd", &fs.path().join("gone"));
     let all = whyfull().arg("recover").arg("--all").arg(out.path()).arg("--filesystem").arg(fs.path());
-    let said = done(&all);
+    let said = all.done();
     assert_eq!(said["complete"], true);
     let index: Value =
         serde_json::from_slice(&fs::read(out.path().join("whyfull-index.json")).unwrap()).unwrap();
@@ -414,7 +387,7 @@ fn all_of_them() {
         kept.contains(&"log".to_owned()) && kept.iter().any(|name| name.starts_with("log.inode-")),
         "{kept:?}"
     );
-    refused(&all, "is there already");
+    all.refused("is there already");
 
     // What does not fit is told, and the rest is saved.
     let large = Holder::start_sized("fd", &fs.path().join("large"), 8 * MIB);
@@ -443,13 +416,13 @@ fn rights_that_are_missing_are_named() {
     let own = Holder::start_as_nobody("fd", &open.join("own"));
     let foreign = Holder::start("fd", &open.join("foreign"));
     let copy = open.join("copy");
-    done(&recover(&own.what(), &copy).by_nobody());
+    recover(&own.what(), &copy).by_nobody().done();
     assert_eq!(copy.metadata().unwrap().uid(), NOBODY);
-    let run = refused(&recover(&foreign.what(), &open).by_nobody(), "CAP_SYS_PTRACE");
+    let run = recover(&foreign.what(), &open).by_nobody().refused("CAP_SYS_PTRACE");
     assert!(run.errors().contains("sudo whyfull recover"), "{run:?}");
     let disk = Filesystem::ext4(16 * MIB);
     let number = recover("inode:12", &open).arg("--filesystem").arg(disk.path());
-    refused(&number.by_nobody(), "CAP_DAC_READ_SEARCH");
+    number.by_nobody().refused("CAP_DAC_READ_SEARCH");
 }
 
 /// A number that another process has got is no way to that process's files.
@@ -472,6 +445,6 @@ fn the_number_of_another_process() {
         "$1" recover "$second:3" "$3" --inode "$inode"
     "#;
     let run = whyfull().arg(fs.path()).arg(out.path()).after(script);
-    refused(&run, "another file has taken its place");
+    run.refused("another file has taken its place");
     assert_eq!(names(out.path()), Vec::<String>::new());
 }

@@ -19,7 +19,7 @@ use support::filesystem::Filesystem;
 use support::held::Held;
 use support::holder::Holder;
 use support::report::number;
-use support::whyfull::{Run, Whyfull, whyfull};
+use support::whyfull::{Whyfull, whyfull};
 use support::{MIB, tool};
 
 fn release(what: &str) -> Whyfull {
@@ -28,31 +28,9 @@ fn release(what: &str) -> Whyfull {
 
 /// Runs it, which has to work, and returns what it says.
 fn done(run: &Whyfull) -> Value {
-    let run = run.clone().args(&["--yes", "--json"]).run();
-    assert_eq!((run.code(), run.errors()), (Some(0), ""), "{run:?}");
-    let said: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let said = run.clone().arg("--yes").done();
     assert_eq!(said["done"], true);
     said
-}
-
-/// One line on standard error with these words in it, nothing on standard output, status 2.
-fn refused(run: &Whyfull, words: &str) -> Run {
-    let run = run.run();
-    assert_eq!((run.code(), run.text()), (Some(2), ""), "{run:?}");
-    assert_eq!(run.errors().lines().count(), 1, "{run:?}");
-    assert!(run.errors().contains(words), "{words}: {run:?}");
-    run
-}
-
-fn everywhere() -> [Filesystem; 4] {
-    [Filesystem::ext4(64 * MIB), Filesystem::xfs(), Filesystem::btrfs(), Filesystem::tmpfs(64 * MIB)]
-}
-
-/// What df calls used. btrfs knows only when all is written out.
-fn used(fs: &Filesystem) -> u64 {
-    nix::unistd::syncfs(File::open(fs.path()).unwrap()).unwrap();
-    let stat = statvfs(fs.path()).unwrap();
-    (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
 }
 
 fn is_btrfs(fs: &Filesystem) -> bool {
@@ -62,16 +40,16 @@ fn is_btrfs(fs: &Filesystem) -> bool {
 #[test]
 fn what_the_file_held_is_what_df_regains() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         for situation in ["fd", "sparse", "prealloc", "tmpfile", "many-fds", "fork-shared"] {
             let path = if situation == "tmpfile" { fs.path().to_owned() } else { fs.path().join(situation) };
             let holder = Holder::start(situation, &path);
-            let (before, size) = (used(&fs), fs::metadata(holder.file()).unwrap().len());
+            let (before, size) = (fs.used(), fs::metadata(holder.file()).unwrap().len());
             let said = done(&release(&holder.what()).args(&["--inode", &holder.inode().to_string()]));
             let after = fs::metadata(holder.file()).unwrap();
             assert_eq!((after.blocks(), after.len()), (0, size), "{situation}: {said:#}");
             assert_eq!(said["freed_bytes"], holder.bytes(), "{situation}: {said:#}");
-            let regained = before - used(&fs);
+            let regained = before - fs.used();
             assert_eq!(number(&said["regained_bytes"]), i128::from(regained), "{situation}: {said:#}");
             if is_btrfs(&fs) {
                 // Checksums and extents are records that go with the data.
@@ -89,7 +67,7 @@ fn what_the_file_held_is_what_df_regains() {
 #[test]
 fn a_writer_goes_on_where_it_was() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         for situation in ["append", "write"] {
             let mut holder = Holder::start(situation, &fs.path().join(situation));
             done(&release(&holder.what()));
@@ -105,7 +83,7 @@ fn a_writer_goes_on_where_it_was() {
 #[test]
 fn truncated_a_writer_begins_again() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         for situation in ["append", "write"] {
             let mut holder = Holder::start(situation, &fs.path().join(situation));
             let said = done(&release(&holder.what()).arg("--truncate"));
@@ -124,12 +102,12 @@ fn truncated_a_writer_begins_again() {
 #[test]
 fn mapped_files_read_as_zeros() {
     require_root!();
-    for fs in everywhere() {
+    for fs in Filesystem::all() {
         let holder = Holder::start("map", &fs.path().join("mapped"));
         let what = format!("{}:map", holder.pid());
         let plan = release(&what).arg("--dry-run").run();
         assert!(plan.text().contains("will read zeros"), "{plan:?}");
-        refused(&release(&what).args(&["--truncate", "--yes"]), "PID:FD");
+        release(&what).args(&["--truncate", "--yes"]).refused("PID:FD");
         let said = done(&release(&what));
         assert_eq!(said["freed_bytes"], holder.bytes());
         assert!(Path::new(&format!("/proc/{}/exe", holder.pid())).exists(), "it lives");
@@ -154,22 +132,22 @@ fn what_is_not_released() {
     let fs = Filesystem::ext4(64 * MIB);
     let yes = |what: &str| release(what).arg("--yes");
     let named = Holder::start("hardlink-left", &fs.path().join("named"));
-    refused(&yes(&named.what()), "still has a name");
-    refused(&yes(&named.what()).arg("--force"), "still has a name");
+    yes(&named.what()).refused("still has a name");
+    yes(&named.what()).arg("--force").refused("still has a name");
     let running = Holder::start("exe", &fs.path().join("program"));
     for how in [["--yes"].as_slice(), &["--yes", "--force"], &["--dry-run"]] {
-        refused(&release(&format!("{}:exe", running.pid())).args(how), "restart the program");
+        release(&format!("{}:exe", running.pid())).args(how).refused("restart the program");
     }
     let unseen = yes(&format!("inode:{}", running.inode())).arg("--filesystem").arg(fs.path());
     refused(&unseen.in_pid_namespace(), "or swap in use");
     let held = Holder::start("fd", &fs.path().join("file"));
-    refused(&yes(&held.what()).args(&["--inode", "1"]), "this is inode");
-    refused(&yes(&format!("{}:999", held.pid())), "no such descriptor");
+    yes(&held.what()).args(&["--inode", "1"]).refused("this is inode");
+    yes(&format!("{}:999", held.pid())).refused("no such descriptor");
     let reader = Holder::start("read-only", &fs.path().join("read"));
-    refused(&yes(&reader.what()).arg("--truncate"), "open for writing");
+    yes(&reader.what()).arg("--truncate").refused("open for writing");
     assert_eq!(fs::metadata(reader.file()).unwrap().len(), MIB);
     let memory = Holder::start("memfd", &fs.path().join("memory"));
-    refused(&yes(&memory.what()), "no mounted filesystem");
+    yes(&memory.what()).refused("no mounted filesystem");
     assert_eq!(fs::metadata(held.file()).unwrap().blocks() * 512, held.bytes());
 }
 
@@ -179,7 +157,7 @@ fn mapped_files_are_truncated_only_by_force() {
     let fs = Filesystem::ext4(64 * MIB);
     // Both by one process.
     let mut both = Holder::start("write-mapped", &fs.path().join("both"));
-    refused(&release(&both.what()).args(&["--truncate", "--yes"]), "SIGBUS");
+    release(&both.what()).args(&["--truncate", "--yes"]).refused("SIGBUS");
     assert_eq!(fs::metadata(both.file()).unwrap().len(), MIB);
     done(&release(&both.what()).args(&["--truncate", "--force"]));
     both.write();
@@ -200,7 +178,7 @@ fn the_disk_of_a_loop_device() {
     fs::remove_file(&image).unwrap();
     let what = format!("inode:{}", before.ino());
     let run = release(&what).arg("--filesystem").arg(fs.path()).arg("--yes");
-    refused(&run, "/dev/loop");
+    run.refused("/dev/loop");
     assert_eq!(by_hand.metadata().unwrap().blocks(), before.blocks());
 }
 
@@ -234,7 +212,7 @@ fn it_asks_first() {
     let holder = Holder::start("append", &fs.path().join("log"));
     let run = release(&holder.what());
     let blocks = || fs::metadata(holder.file()).unwrap().blocks() * 512;
-    refused(&run, "no terminal");
+    run.refused("no terminal");
     let plan = run.clone().arg("--dry-run").run();
     assert_eq!(plan.code(), Some(0), "{plan:?}");
     for words in
@@ -261,14 +239,14 @@ fn rights_that_are_missing_are_named() {
     fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
     let own = Holder::start_as_nobody("write", &open.join("own"));
     let foreign = Holder::start("fd", &open.join("foreign"));
-    let run = refused(&release(&foreign.what()).arg("--yes").by_nobody(), "CAP_SYS_PTRACE");
+    let run = release(&foreign.what()).arg("--yes").by_nobody().refused("CAP_SYS_PTRACE");
     assert!(run.errors().contains("sudo whyfull release"), "{run:?}");
     let said = done(&release(&own.what()).by_nobody());
     assert_eq!(said["freed_bytes"], own.bytes());
     // Whoever may look into the process may still not write to the file.
     let file = File::open(own.file()).unwrap();
     nix::unistd::fchown(&file, Some(0.into()), None).unwrap();
-    refused(&release(&own.what()).args(&["--yes"]).by_nobody(), "CAP_DAC_OVERRIDE");
+    release(&own.what()).args(&["--yes"]).by_nobody().refused("CAP_DAC_OVERRIDE");
 }
 
 #[test]

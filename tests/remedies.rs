@@ -12,7 +12,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
-use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind};
@@ -44,15 +43,9 @@ fn carry_out(command: &[String]) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-fn used(fs: &Filesystem) -> u64 {
-    nix::unistd::syncfs(File::open(fs.path()).unwrap()).unwrap();
-    let stat = statvfs(fs.path()).unwrap();
-    (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
-}
-
 /// Waits for what was promised: who looks at a device meanwhile keeps it for as long.
 fn comes_free(fs: &Filesystem, before: u64, remedy: &Value) {
-    let freed = || i128::from(before) - i128::from(used(fs));
+    let freed = || i128::from(before) - i128::from(fs.used());
     let mut patience = 500;
     while freed() != number(&remedy["frees_bytes"]) && patience > 0 {
         std::thread::sleep(Duration::from_millis(10));
@@ -65,7 +58,7 @@ fn comes_free(fs: &Filesystem, before: u64, remedy: &Value) {
 fn frees(fs: &Filesystem, action: &str) -> Vec<String> {
     let remedy = remedy(fs, action);
     let command = command(&remedy);
-    let before = used(fs);
+    let before = fs.used();
     carry_out(&command);
     comes_free(fs, before, &remedy);
     command
@@ -85,7 +78,7 @@ fn a_log_is_reopened() {
     let remedy = remedy(&fs, "reopen_logs");
     assert_eq!(command(&remedy), ["kill", "-HUP", &holder.pid().to_string()]);
     assert_eq!((&remedy["loses_data"], number(&remedy["frees_bytes"])), (&Value::Bool(false), MIB.into()));
-    let before = used(&fs);
+    let before = fs.used();
     carry_out(&command(&remedy));
     comes_free(&fs, before, &remedy);
 }
@@ -165,9 +158,9 @@ fn a_copy_is_kept_and_the_file_released() {
     assert_eq!((&release["inode"], &release["group"]), (&copy["inode"], &copy["group"]));
     let mut words = command(&release);
     words.push("--yes".to_owned());
-    let before = used(&fs);
+    let before = fs.used();
     carry_out(&words);
-    assert_eq!(i128::from(before - used(&fs)), number(&release["frees_bytes"]));
+    assert_eq!(i128::from(before - fs.used()), number(&release["frees_bytes"]));
 }
 
 /// A loop device that stays without anybody who has it open.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
+use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 use super::{MIB, temp_dir, tool};
@@ -47,6 +48,11 @@ impl Filesystem {
 
     pub(crate) fn btrfs_with(options: &str) -> Self {
         Self::on_loop("mkfs.btrfs", &["-q", "-f"], BTRFS_SIZE, options)
+    }
+
+    /// One of each kind.
+    pub(crate) fn all() -> [Self; 4] {
+        [Self::ext4(64 * MIB), Self::xfs(), Self::btrfs(), Self::tmpfs(64 * MIB)]
     }
 
     pub(crate) fn tmpfs(size: u64) -> Self {
@@ -91,6 +97,13 @@ impl Filesystem {
 
     pub(crate) fn path(&self) -> &Path {
         &self.mountpoint
+    }
+
+    /// What df calls used. btrfs knows only when all is written out.
+    pub(crate) fn used(&self) -> u64 {
+        nix::unistd::syncfs(File::open(self.path()).unwrap()).unwrap();
+        let stat = statvfs(self.path()).unwrap();
+        (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
     }
 
     /// A directory beside the filesystem, for further mounts of the test.

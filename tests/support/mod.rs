@@ -17,6 +17,7 @@ pub(crate) mod kernel;
 pub(crate) mod loop_device;
 pub(crate) mod overlay;
 pub(crate) mod report;
+pub(crate) mod routes;
 pub(crate) mod tree;
 pub(crate) mod whyfull;
 pub(crate) mod world;

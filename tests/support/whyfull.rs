@@ -171,6 +171,21 @@ impl Whyfull {
         self.start().finish()
     }
 
+    /// Runs it, which has to work, and returns what it says in JSON.
+    pub(crate) fn done(&self) -> Value {
+        let run = self.clone().arg("--json").run();
+        assert_eq!((run.code(), run.errors()), (Some(0), ""), "{run:?}");
+        serde_json::from_slice(&run.stdout).unwrap()
+    }
+
+    /// Runs it, which has to be refused in one line with these words in it.
+    pub(crate) fn refused(&self, words: &str) -> Run {
+        let run = self.run();
+        run.assert_refused();
+        assert!(run.errors().contains(words), "{words}: {run:?}");
+        run
+    }
+
     /// The JSON report, checked for what must hold in every one of them.
     pub(crate) fn report(&self) -> Value {
         let run = self.clone().arg("--json").run();
@@ -227,6 +242,12 @@ impl Run {
     pub(crate) fn signal(&self) -> Option<Signal> {
         let number = self.status.signal()?;
         Signal::try_from(number).ok()
+    }
+
+    /// Checks for one line on standard error, nothing on standard output, status 2.
+    pub(crate) fn assert_refused(&self) {
+        assert_eq!((self.code(), self.text()), (Some(2), ""), "{self:?}");
+        assert!(self.errors().ends_with('\n') && self.errors().lines().count() == 1, "{self:?}");
     }
 
     /// Standard output as text.
