@@ -139,7 +139,7 @@ fn what_is_not_released() {
         release(&format!("{}:exe", running.pid())).args(how).refused("restart the program");
     }
     let unseen = yes(&format!("inode:{}", running.inode())).arg("--filesystem").arg(fs.path());
-    refused(&unseen.in_pid_namespace(), "or swap in use");
+    unseen.in_pid_namespace().refused("or swap in use");
     let held = Holder::start("fd", &fs.path().join("file"));
     yes(&held.what()).args(&["--inode", "1"]).refused("this is inode");
     yes(&format!("{}:999", held.pid())).refused("no such descriptor");
@@ -189,7 +189,7 @@ fn a_mounted_image() {
     let fs = Filesystem::ext4(64 * MIB);
     let held = Held::by_mounted_erofs(&fs);
     let run = release(&format!("inode:{}", held.inode)).arg("--filesystem").arg(fs.path()).arg("--yes");
-    refused(&run, "the kernel itself uses it (mount ");
+    run.refused("the kernel itself uses it (mount ");
 }
 
 /// Asks on a terminal, and returns what it has said there with its status.

@@ -126,7 +126,7 @@ fn services_and_containers() {
         let fs = Filesystem::ext4(64 * MIB);
         let holder = Holder::start(situation, &fs.path().join("file"));
         in_control_group(&fs, holder.pid(), group);
-        let (remedy, before) = (remedy(&fs, action), used(&fs));
+        let (remedy, before) = (remedy(&fs, action), fs.used());
         assert_eq!(command(&remedy), words);
         let programs = fs.beside("programs");
         let program = programs.join(words[0]);

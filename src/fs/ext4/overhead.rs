@@ -21,10 +21,6 @@ pub(super) struct Overhead {
 
 impl Overhead {
     pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Errno> {
-        // No more groups are believed in than there is room for.
-        if !volume.is_whole() {
-            return Err(CORRUPT);
-        }
         let journal = journal(volume)?;
         if volume.cluster_size == volume.block_size {
             let tables = blocks(volume)?.saturating_mul(volume.block_size);
