@@ -5,6 +5,7 @@ mod support {
     pub(crate) mod filesystem;
     pub(crate) mod interrupt;
     pub(crate) mod programs;
+    pub(crate) mod start;
     pub(crate) mod trees;
 }
 
@@ -12,16 +13,16 @@ use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use support::filesystem::{self, Filesystem};
+use support::filesystem::Filesystem;
 use support::interrupt;
-use support::programs;
+use support::start::Start;
 use support::trees::{self, Tree};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -48,34 +49,17 @@ struct Args {
     /// Runs for each way of writing and of counting
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// The whyfull to measure
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_whyfull"), value_name = "PATH")]
-    whyfull: PathBuf,
-    /// Passed by cargo bench
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    start: Start,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !args.bench {
-        // `cargo test --all-targets` starts benchmarks too.
-        println!("busy: not measured without `cargo bench --bench busy`");
-        return ExitCode::SUCCESS;
-    }
-    match measure_all(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("busy: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    args.start.run("busy", || measure_all(&args))
 }
 
 fn measure_all(args: &Args) -> Result<()> {
-    let (name, program) = programs::find_whyfull(&args.whyfull)?;
-    filesystem::enter_private_mounts()?;
-    interrupt::watch_for_interrupts()?;
+    let (name, program) = args.start.prepare()?;
     let room = trees::room(args.entries) + 2 * args.writers * FILES * MIB;
     let filesystem = Filesystem::new(None, room, args.entries * 2 + args.writers * FILES)?;
     Tree::Wide.generate(filesystem.root(), args.entries)?;

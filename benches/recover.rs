@@ -5,6 +5,7 @@ mod support {
     pub(crate) mod interrupt;
     pub(crate) mod measure;
     pub(crate) mod programs;
+    pub(crate) mod start;
     pub(crate) mod table;
 }
 
@@ -18,10 +19,9 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use clap::Parser;
-use support::filesystem::{self, Filesystem};
-use support::interrupt;
+use support::filesystem::Filesystem;
 use support::measure::{self, Contender, Sample};
-use support::programs;
+use support::start::Start;
 use support::table::{self, Column};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -45,34 +45,17 @@ struct Args {
     /// Rounds that count, after one that does not
     #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// The whyfull to measure
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_whyfull"), value_name = "PATH")]
-    whyfull: PathBuf,
-    /// Passed by cargo bench
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    start: Start,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !args.bench {
-        // `cargo test --all-targets` starts benchmarks too.
-        println!("recover: not measured without `cargo bench --bench recover`");
-        return ExitCode::SUCCESS;
-    }
-    match compare(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("recover: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    args.start.run("recover", || compare(&args))
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let whyfull = programs::find_whyfull(&args.whyfull)?;
-    filesystem::enter_private_mounts()?;
-    interrupt::watch_for_interrupts()?;
+    let whyfull = args.start.prepare()?;
     let size = args.size * MIB;
     // Room for the original, a copy, and what ext4 keeps for itself.
     let here = Filesystem::new(None, size * 3 + 256 * MIB, 1024)?;

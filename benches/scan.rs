@@ -7,6 +7,7 @@ mod support {
     pub(crate) mod interrupt;
     pub(crate) mod measure;
     pub(crate) mod programs;
+    pub(crate) mod start;
     pub(crate) mod table;
 }
 
@@ -19,11 +20,10 @@ use std::rc::Rc;
 use clap::Parser;
 use nix::sys::stat::{major, minor};
 use serde_json::Value;
-use support::filesystem::{self, Filesystem};
+use support::filesystem::Filesystem;
 use support::holders::{Crowd, Deleted};
-use support::interrupt;
 use support::measure::{self, Contender, Samples};
-use support::programs;
+use support::start::Start;
 use support::table::{self, Column};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -41,44 +41,26 @@ struct Args {
     /// Rounds that count, after one that does not
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// The whyfull to measure
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_whyfull"), value_name = "PATH")]
-    whyfull: PathBuf,
     /// Be child number INDEX of the crowd
     #[arg(long, hide = true, requires = "dir", value_name = "INDEX")]
     hold: Option<u64>,
     /// Where the crowd's files are
     #[arg(long, hide = true)]
     dir: Option<PathBuf>,
-    /// Passed by cargo bench
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    start: Start,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !args.bench {
-        // `cargo test --all-targets` starts benchmarks too.
-        println!("scan: not measured without `cargo bench --bench scan`");
-        return ExitCode::SUCCESS;
-    }
-    let done = match (args.hold, &args.dir) {
+    args.start.run("scan", || match (args.hold, &args.dir) {
         (Some(index), Some(dir)) => args.crowd.hold(index, dir),
         _ => compare(&args),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("scan: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let whyfull = programs::find_whyfull(&args.whyfull)?;
-    filesystem::enter_private_mounts()?;
-    interrupt::watch_for_interrupts()?;
+    let whyfull = args.start.prepare()?;
     let filesystem = Filesystem::new(None, 256 << 20, 16_384)?;
     let root = filesystem.root();
     eprintln!("  starting the crowd");

@@ -6,6 +6,7 @@ mod support {
     pub(crate) mod interrupt;
     pub(crate) mod measure;
     pub(crate) mod programs;
+    pub(crate) mod start;
     pub(crate) mod table;
     pub(crate) mod trees;
 }
@@ -15,10 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use support::filesystem::{self, Filesystem};
-use support::interrupt;
+use support::filesystem::Filesystem;
 use support::measure::{self, Answer, Contender, Samples};
-use support::programs;
+use support::start::Start;
 use support::table::{self, median_wall};
 use support::trees::{self, Tree};
 
@@ -52,34 +52,17 @@ struct Args {
     /// Counting methods of whyfull to enter in the race
     #[arg(long, default_value = "walk", value_delimiter = ',', value_name = "METHOD")]
     method: Vec<String>,
-    /// The whyfull to measure
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_whyfull"), value_name = "PATH")]
-    whyfull: PathBuf,
-    /// Passed by cargo bench
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    start: Start,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !args.bench {
-        // `cargo test --all-targets` starts benchmarks too.
-        println!("walk: not measured without `cargo bench --bench walk`");
-        return ExitCode::SUCCESS;
-    }
-    match compare(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("walk: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    args.start.run("walk", || compare(&args))
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let whyfull = programs::find_whyfull(&args.whyfull)?;
-    filesystem::enter_private_mounts()?;
-    interrupt::watch_for_interrupts()?;
+    let whyfull = args.start.prepare()?;
     if args.cold {
         // Not permitted? Better said before a tree is made.
         measure::drop_caches()?;
