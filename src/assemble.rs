@@ -241,10 +241,10 @@ fn internal(seen: &Seen) -> Views {
     let Some(internal) = &seen.counted.internal else { return Views::default() };
     let sum = |terms: &[Term]| terms.iter().map(|term| term.bytes).sum();
     let nameless: HashMap<u64, Bytes> = internal.nameless.iter().copied().collect();
-    let mut lost = nameless.clone();
+    let mut unheld = nameless.clone();
     let mut written = Bytes::ZERO;
     for held in &seen.scan.held {
-        lost.remove(&held.stat.inode);
+        unheld.remove(&held.stat.inode);
         // What was held when the tables were read counts with all its bytes already.
         let on_disk = nameless.get(&held.stat.inode);
         written += on_disk.map_or(Bytes::ZERO, |on_disk| Bytes(held.stat.allocated).saturating_sub(*on_disk));
@@ -253,7 +253,10 @@ fn internal(seen: &Seen) -> Views {
     Views {
         shared: Some(sum(&internal.shared)),
         // Without a list of what is held nothing can be said to be held by nobody.
-        unreachable: seen.scan.listed.then(|| total(lost.into_values().map(|bytes| (bytes, 1)))),
+        unreachable: seen.scan.listed.then(|| {
+            let unheld = unheld.into_values().map(|bytes| (bytes, 1));
+            total(unheld.chain([(seen.lost.bytes, seen.lost.inodes)]))
+        }),
         metadata: Some(sum(&internal.metadata)),
         reservation: seen.counted.from_tables.then_some(reservation),
         ..Views::default()

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::errno::Errno;
 
 use crate::bytes::Bytes;
-use crate::census::{Census, MountPoint, Options};
+use crate::census::{Census, MountPoint, Options, Tally};
 use crate::deadline::{Pending, begin};
 use crate::error::{Error, Result};
 use crate::fs::{self, Internal, Unable};
@@ -96,6 +96,11 @@ struct Observed {
     scan: Scan,
     /// What lost its name during the walk: it may have been counted with a name before.
     unlinked_meanwhile: Bytes,
+    /// What has names by its own count of them, to which none leads.
+    lost: Tally,
+    /// Whether that was the same the time before: else a name may have been on its way from one directory to
+    /// another.
+    is_lost: bool,
 }
 
 /// One filesystem at the end of the run.
@@ -107,6 +112,8 @@ pub(crate) struct Seen {
     pub(crate) limits: Limits,
     /// How far it may be from one moment's truth.
     pub(crate) moved: Bytes,
+    /// What no name leads to, though it has one by its own count: a crash or damage took the directory away.
+    pub(crate) lost: Tally,
 }
 
 /// How often a filesystem that does not keep still is looked at.
@@ -135,7 +142,8 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let limits: Vec<Option<Pending<Limits>>> = targets.iter().zip(&samplers).map(limit).collect();
     let mut observed = run.look(&all, samplers)?;
     for _ in 1..LOOKS {
-        if looking.elapsed() < SOON && !monitor.is_cancelled() {
+        let is_worth_it = looking.elapsed() < SOON || observed.iter().any(Observed::is_doubtful);
+        if is_worth_it && !monitor.is_cancelled() {
             run.look_again(&all, &mut observed)?;
         }
     }
@@ -196,7 +204,8 @@ impl Run<'_> {
         if busy.is_empty() {
             return Ok(());
         }
-        for (before, again) in before.into_iter().zip(self.look(&busy, self.samplers(&busy))?) {
+        for (before, mut again) in before.into_iter().zip(self.look(&busy, self.samplers(&busy))?) {
+            again.is_lost = again.lost == before.lost;
             if again.moved() < before.moved() {
                 *before = again;
             }
@@ -296,6 +305,18 @@ impl Counted {
     fn none(errno: Errno) -> Self {
         Self { census: Err(errno), internal: None, from_tables: false, unable: None }
     }
+
+    /// What has names by its own count of them, and was not met. `None` where not every name was looked at.
+    fn without_a_way(&self) -> Option<Tally> {
+        let (census, internal) = (self.census.as_ref().ok()?, self.internal.as_ref()?);
+        let (hidden, outside) = (census.hidden.as_ref().ok()?, census.outside.as_ref().ok()?);
+        let mut met = census.visible;
+        hidden.iter().chain(outside).for_each(|part| met.add(part.tally));
+        let Tally { bytes, inodes } = internal.named;
+        let lost =
+            Tally { bytes: bytes.saturating_sub(met.bytes), inodes: inodes.saturating_sub(met.inodes) };
+        census.skips.is_empty().then_some(lost)
+    }
 }
 
 impl Observed {
@@ -304,22 +325,37 @@ impl Observed {
         counted: Counted,
         (scan, unlinked_meanwhile): (Scan, Bytes),
     ) -> Self {
-        Self { samples: sampler.map(Sampler::finish), counted, scan, unlinked_meanwhile }
+        let lost = counted.without_a_way().unwrap_or_default();
+        Self {
+            samples: sampler.map(Sampler::finish),
+            counted,
+            scan,
+            unlinked_meanwhile,
+            lost,
+            is_lost: false,
+        }
     }
 
     /// How far that may be from one moment's truth: what moved while it was read.
     fn moved(&self) -> Bytes {
         let swing = self.samples.as_ref().map_or(Bytes::ZERO, Samples::swing);
         let census = self.counted.census.as_ref();
-        swing + self.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved)
+        let missed = if self.is_lost { Bytes::ZERO } else { self.lost.bytes };
+        swing + self.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved) + missed
+    }
+
+    /// Whether nothing moved, and yet something is missing.
+    fn is_doubtful(&self) -> bool {
+        self.lost.bytes > Bytes::ZERO && !self.is_lost && self.moved() == self.lost.bytes
     }
 }
 
 impl Seen {
     fn new(target: Target, observed: Observed, limits: Limits) -> Self {
         let moved = observed.moved();
-        let Observed { samples, counted, scan, .. } = observed;
-        Self { target, samples, counted, scan, limits, moved }
+        let Observed { samples, counted, scan, lost, is_lost, .. } = observed;
+        let lost = if is_lost { lost } else { Tally::default() };
+        Self { target, samples, counted, scan, limits, moved, lost }
     }
 
     /// All that could not be looked at.
@@ -350,6 +386,9 @@ impl Seen {
                 skips.extend(walk.skips.iter().cloned());
             }
             Err(errno) => skips.push(Skip::new(Kind::Directory, mountpoint, *errno)),
+        }
+        if self.counted.unable == Some(Unable::Damaged) {
+            skips.push(Skip::new(Kind::InodeTables, mountpoint, Errno::EUCLEAN));
         }
         skips.extend(self.scan.skips.iter().cloned());
         skips

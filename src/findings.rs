@@ -50,6 +50,7 @@ pub fn find(evidence: &Evidence<'_>) -> Vec<Finding> {
     let names = Names::of(evidence);
     let one = [
         refusal(evidence, &names),
+        counters(evidence, &names),
         metadata(evidence, &names),
         snapshots(evidence, &names),
         inodes(evidence, &names),
@@ -95,6 +96,15 @@ fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
         }
         (None, None) => None,
     }
+}
+
+/// What `df` makes of that is a negative number, or an absurd one.
+fn counters(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+    let Capacity { size_bytes, free_bytes, device_bytes, .. } = *evidence.capacity;
+    let is_ext = evidence.fstype.starts_with("ext");
+    let is_wrong = free_bytes > size_bytes || device_bytes.is_some_and(|device| size_bytes > device);
+    let message = || names.counters(size_bytes, free_bytes);
+    (is_ext && is_wrong).then(|| finding(FindingCode::CountersWrong, Severity::Critical, message()))
 }
 
 /// Nothing is left to allocate, and what is allocated for metadata is full while data has a chunk's worth

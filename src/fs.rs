@@ -25,7 +25,7 @@ use nix::sys::stat::Mode;
 #[cfg(fuzzing)]
 pub use self::ext4::look_everywhere;
 use crate::bytes::Bytes;
-use crate::census::{Census, MountPoint, Options};
+use crate::census::{Census, MountPoint, Options, Tally};
 use crate::monitor::Monitor;
 use crate::mounts::Mount;
 use crate::sys::Dev;
@@ -64,6 +64,8 @@ pub struct Internal {
     pub delayed: Bytes,
     /// Inodes that are in use and have no name, with what they take up.
     pub nameless: Vec<(u64, Bytes)>,
+    /// All those that have one, by their own count of links.
+    pub named: Tally,
 }
 
 /// A part of an amount.

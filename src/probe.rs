@@ -42,8 +42,10 @@ impl Capacity {
     /// Asks the filesystem that `fd` is on, which may not answer.
     pub fn read(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
         let raw = fstatvfs(fd)?;
-        // glibc and musl fill f_frsize, also where the kernel leaves it 0.
-        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(raw.fragment_size()));
+        // glibc and musl fill f_frsize, also where the kernel leaves it 0. Beyond 4 EiB there are only counters
+        // that are wrong: sums are to be possible with them.
+        let most = 1 << 62;
+        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(raw.fragment_size()).min(most));
         let (size, free, available) =
             (bytes(raw.blocks()), bytes(raw.blocks_free()), bytes(raw.blocks_available()));
         Ok(Self {

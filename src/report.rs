@@ -450,6 +450,8 @@ pub enum FindingCode {
     ReadOnlyAfterErrors,
     /// The filesystem has noted errors in itself.
     ErrorsNoted,
+    /// What the filesystem says of its size and of what is free cannot both be true.
+    CountersWrong,
     /// A directory is as large as the mount's options allow.
     DirectoryAtLimit,
     /// The index of a directory may have no room for another name.

@@ -36,6 +36,8 @@ pub enum Kind {
     Subvolume,
     /// The part of a filesystem that is mounted nowhere within reach.
     Outside,
+    /// Inode tables that make no sense: what directories do not lead to may be missing.
+    InodeTables,
     /// A filesystem that does not answer.
     Filesystem,
 }
@@ -71,6 +73,7 @@ impl Kind {
             Self::Mount => "mount",
             Self::Subvolume => "subvolume",
             Self::Outside => "outside",
+            Self::InodeTables => "inode_tables",
             Self::Filesystem => "filesystem",
         }
     }
@@ -103,6 +106,8 @@ impl Kind {
             (Self::Subvolume, false) => "subvolumes and snapshots",
             (Self::Outside, true) => "part that is not mounted",
             (Self::Outside, false) => "parts that are not mounted",
+            (Self::InodeTables, true) => "damaged filesystem's inode tables",
+            (Self::InodeTables, false) => "damaged filesystems' inode tables",
             (Self::Filesystem, true) => "filesystem",
             (Self::Filesystem, false) => "filesystems",
         }
@@ -116,7 +121,12 @@ impl Kind {
             Self::Process => &[Capability::SysPtrace, Capability::DacReadSearch],
             Self::Mapping => &[Capability::CheckpointRestore],
             Self::Mount | Self::Outside => &[Capability::SysAdmin],
-            Self::Ring | Self::Overlay | Self::DeletedSubvolume | Self::Subvolume | Self::Filesystem => &[],
+            Self::Ring
+            | Self::Overlay
+            | Self::DeletedSubvolume
+            | Self::Subvolume
+            | Self::InodeTables
+            | Self::Filesystem => &[],
         }
     }
 }

@@ -271,7 +271,7 @@ impl Tree {
                 && node.side == Side::Visible
                 && depth.is_none_or(|depth| depths[*id] as usize <= depth)
         };
-        let mut heap = BinaryHeap::with_capacity(top + 1);
+        let mut heap = BinaryHeap::with_capacity(top.min(self.nodes.len()).saturating_add(1));
         for id in (1..self.nodes.len()).filter(shown) {
             heap.push(Reverse((sums[id].bytes, Reverse(self.nodes[id].inode), id)));
             if heap.len() > top {

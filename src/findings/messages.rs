@@ -92,6 +92,14 @@ impl Names {
         }
     }
 
+    pub(super) fn counters(&self, whole: Bytes, free: Bytes) -> String {
+        let (size, free) = (size(whole), size(free));
+        format!(
+            "its own counters are wrong: of {size} {free} are said to be free, and no sum can be right: {}",
+            self.check()
+        )
+    }
+
     pub(super) fn errors(&self, errors: u64) -> String {
         let what = if errors == 1 { "an error was".to_owned() } else { format!("{errors} errors were") };
         format!("{what} found in it since its last repair: {}", self.check())

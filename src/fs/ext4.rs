@@ -166,7 +166,7 @@ fn internal_of(
     delayed: Bytes,
     counts_overhead: bool,
 ) -> Result<Internal, Errno> {
-    let Tables { mut own, nameless, .. } = tables;
+    let Tables { mut own, nameless, named } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume));
     let overhead = Overhead::read(volume)?;
     if counts_overhead {
@@ -180,6 +180,7 @@ fn internal_of(
         shared,
         delayed,
         nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
+        named,
     })
 }
 

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style as Ansi};
 
-use super::{Capacity, Filesystem, HeldBy, Holder, Report};
+use super::{Capacity, Filesystem, Finding, FindingCode, HeldBy, Holder, Report};
 use crate::bytes::{Bytes, Gap, Units, grouped};
 use crate::escape;
 use crate::ledger::Cause;
@@ -305,7 +305,9 @@ fn is_healthy(filesystem: &Filesystem) -> bool {
     let negligible = |gap: Gap, part: Bytes| gap.magnitude() <= part.max(NEGLIGIBLE);
     let rows = filesystem.ledger.iter().filter(|row| row.cause != Cause::Visible);
     let held = filesystem.holders.iter().map(|holder| Gap::from(holder.bytes));
-    negligible(filesystem.gap_bytes, part)
+    let has_wrong_counters = |finding: &Finding| finding.code == FindingCode::CountersWrong;
+    !filesystem.findings.iter().any(has_wrong_counters)
+        && negligible(filesystem.gap_bytes, part)
         && rows.map(|row| row.bytes).all(|bytes| negligible(bytes, part))
         && held.into_iter().all(|bytes| negligible(bytes, Bytes::ZERO))
 }

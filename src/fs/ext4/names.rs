@@ -102,7 +102,7 @@ pub(super) fn read(
 fn shares<'a, T>(all: &'a [T], how: How<'_>) -> Vec<&'a [T]> {
     const MOST: usize = 128;
     const FOR_EACH_THREAD: usize = 8;
-    let size = all.len().div_ceil(how.threads.get() * FOR_EACH_THREAD);
+    let size = all.len().div_ceil(how.threads.get().saturating_mul(FOR_EACH_THREAD));
     all.chunks(size.clamp(1, MOST)).collect()
 }
 

@@ -82,6 +82,26 @@ struct Found {
     blocks: Vec<Blocks>,
     inline: Vec<u32>,
     buffer: Vec<u8>,
+    /// How many runs of blocks there may be before they are looked through.
+    checked_at: usize,
+}
+
+/// Fewer runs take no memory to speak of.
+const FIRST_CHECK: usize = 1 << 16;
+
+/// A block belongs to one directory. Where that is not so for most, a few extents may be in the way of ever
+/// so many directories, and would take memory without end. Where directories come and go, some may be met twice.
+pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Errno> {
+    blocks.sort_unstable_by_key(|blocks| blocks.run.start);
+    let (mut all, mut distinct, mut reached) = (0_u64, 0_u64, 0);
+    for Blocks { run, .. } in blocks.iter() {
+        let end = run.start.saturating_add(run.length);
+        all = all.saturating_add(run.length);
+        distinct += end.saturating_sub(run.start.max(reached));
+        reached = reached.max(end);
+    }
+    let limit = distinct.saturating_mul(2).saturating_add(FIRST_CHECK as u64);
+    if all > limit { Err(CORRUPT) } else { Ok(()) }
 }
 
 /// Reads all tables.
@@ -97,7 +117,7 @@ pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directo
         all.take(found);
     }
     all.directories.sort_unstable_by_key(|directory| directory.inode);
-    all.blocks.sort_unstable_by_key(|blocks| blocks.run.start);
+    check_blocks(&mut all.blocks)?;
     let directories = Directories {
         slots: Slots::new(all.slots, groups.len(), volume.inodes_per_group)?,
         all: all.directories,
@@ -123,6 +143,10 @@ impl Found {
             let role = Role::of(volume, number, inode);
             own.add(volume, role, inode);
             let allocated = inode.allocated(volume).saturating_add(inode.reported_inline(volume));
+            // A little more than there is may be charged to one for attributes that it shares.
+            if allocated / 2 > volume.size() {
+                return Err(CORRUPT);
+            }
             match role {
                 Role::Named => {
                     self.tables.named.count(allocated);
@@ -161,6 +185,10 @@ impl Found {
             return Ok(());
         }
         let before = self.blocks.len();
+        if before >= self.checked_at {
+            check_blocks(&mut self.blocks)?;
+            self.checked_at = (before * 2).max(FIRST_CHECK);
+        }
         let mut runs = |inode: Inode<'_>| {
             self.blocks.truncate(before);
             map::runs(volume, inode, budget, |run| {

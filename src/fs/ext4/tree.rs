@@ -41,7 +41,8 @@ pub(super) fn count(
         watched: tree.below(options.watched),
         longest_directory: tree.longest(),
         skips: Vec::new(),
-        moved: (tables.named.bytes - seen).magnitude(),
+        // What has a name by its own count and was not met is known to who has both (`Internal::named`).
+        moved: seen.saturating_sub(tables.named.bytes),
     };
     Ok((census, tables))
 }

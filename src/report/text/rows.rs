@@ -138,7 +138,7 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
             format!("may be {}'s own data", screen.name(filesystem.fstype.as_bytes()))
         }
         Cause::Shared | Cause::Metadata => largest_part(row).to_owned(),
-        Cause::Unreachable => "nobody holds it: e2fsck".to_owned(),
+        Cause::Unreachable => "nothing leads to it: e2fsck".to_owned(),
         Cause::Reservation => "data in memory".to_owned(),
         Cause::Visible | Cause::Unexplained => String::new(),
     }
