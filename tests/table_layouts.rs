@@ -211,6 +211,38 @@ fn ext4_names_and_attributes() {
     ]);
 }
 
+/// Inodes that share a block of attributes are each charged for the values that it leads to.
+#[test]
+fn ext4_shared_attribute_values() {
+    require_root!();
+    for mkfs in [
+        ["-O", "ea_inode", "-b", "4096", "-I", "128"].as_slice(),
+        &["-O", "ea_inode", "-b", "4096", "-I", "256"],
+        &["-O", "bigalloc,inline_data,ea_inode,orphan_file,mmp", "-C", "16384", "-b", "1024"],
+    ] {
+        let fs = Filesystem::ext4_with(96 * MIB, mkfs, "");
+        let mut held = Vec::new();
+        for number in 0..6 {
+            let path = fs.path().join(format!("file{number}"));
+            fs::write(&path, "").unwrap();
+            for (name, length) in [("user.a", 200), ("user.big", 20_000), ("user.second", 12_000)] {
+                xattr::set(&path, name, &vec![1; length]).unwrap();
+            }
+            // Some have a value of their own too.
+            if number % 2 == 0 {
+                xattr::set(&path, "user.own", &vec![1; 9000 + number * 1000]).unwrap();
+            }
+            if number == 5 {
+                held.push(File::open(&path).unwrap());
+                fs::remove_file(path).unwrap();
+            }
+        }
+        agrees(fs.path(), &format!("{mkfs:?}, dirty"));
+        tool("sync", &[OsStr::new("-f"), fs.path().as_os_str()]);
+        agrees(fs.path(), &format!("{mkfs:?}, synced"));
+    }
+}
+
 /// Filled by mkfs: a kernel without quotas mounts such a filesystem read-only.
 #[test]
 fn ext4_quotas() {

@@ -5,6 +5,7 @@
 //! The page cache of the block device is the very memory in which ext4 keeps its metadata, so what
 //! is read is live, without any sync, as long as it is read buffered.
 
+mod attributes;
 mod covers;
 mod entries;
 mod format;
@@ -167,7 +168,7 @@ fn internal_of(
     counts_overhead: bool,
 ) -> Result<Internal, Errno> {
     let Tables { mut own, nameless, named } = tables;
-    let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume));
+    let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
     let overhead = Overhead::read(volume)?;
     if counts_overhead {
         metadata.extend(overhead.all());

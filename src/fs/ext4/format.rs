@@ -106,13 +106,11 @@ pub(super) mod inode {
 
     pub const MODE: usize = 0x00;
     pub const SIZE_LO: usize = 0x04;
-    pub const CHANGE_TIME: usize = 0x0c;
     /// Also the next orphan's number, while the inode is one.
     pub const DELETION_TIME: usize = 0x14;
     pub const LINKS: usize = 0x1a;
     pub const SECTORS_LO: usize = 0x1c;
     pub const FLAGS: usize = 0x20;
-    pub const VERSION: usize = 0x24;
     pub const BLOCK: Range<usize> = 0x28..0x64;
     pub const GENERATION: usize = 0x64;
     pub const ATTRIBUTES_LO: usize = 0x68;
@@ -163,14 +161,20 @@ pub(super) mod entry {
     pub const NAME: usize = 8;
 }
 
-/// `struct ext4_xattr_ibody_header` and `ext4_xattr_entry` (fs/ext4/xattr.h).
+/// `struct ext4_xattr_ibody_header`, `ext4_xattr_header` and `ext4_xattr_entry` (fs/ext4/xattr.h).
 pub(super) mod attribute {
     pub const MAGIC: u32 = 0xea02_0000;
+    /// What lies before the entries in an inode, and in a block. Both begin with the magic number.
     pub const HEADER: usize = 4;
+    pub const BLOCK_HEADER: usize = 32;
     pub const NAME_LENGTH: usize = 0;
     pub const NAME_INDEX: usize = 1;
     pub const VALUE_OFFSET: usize = 2;
+    /// The inode that holds the value, 0 where that lies beside the entries.
+    pub const VALUE_INODE: usize = 4;
     pub const VALUE_SIZE: usize = 8;
+    /// `EXT4_XATTR_SIZE_MAX`.
+    pub const LARGEST_VALUE: u32 = 1 << 24;
     pub const NAME: usize = 16;
     /// `system.`
     pub const SYSTEM: u8 = 7;

@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::format::{CORRUPT, attribute, flag, inode, u8_at, u16_at, u32_at, wide};
+use super::attributes;
+use super::format::{CORRUPT, attribute, flag, inode, wide};
 use super::volume::Volume;
 use crate::sys::stat::BLOCK_UNIT;
 
@@ -84,10 +85,9 @@ impl<'a> Inode<'a> {
         wide(self.word(inode::ATTRIBUTES_LO), high.into())
     }
 
-    /// How many attributes have the value that this inode holds: `ext4_xattr_inode_get_ref`
-    /// (fs/ext4/xattr.c).
-    pub(super) fn attribute_references(self) -> u64 {
-        wide(self.word(inode::VERSION), self.word(inode::CHANGE_TIME))
+    /// As long as inodes are on its volume.
+    pub(super) fn whole(self) -> &'a [u8] {
+        self.whole
     }
 
     /// `i_block`: pointers, extents or inline data.
@@ -97,24 +97,12 @@ impl<'a> Inode<'a> {
 
     /// What of the inline data does not fit `i_block`: the value of an attribute of its own.
     pub(super) fn more_inline(self) -> Result<&'a [u8], Errno> {
-        let extra = usize::from(u16_at(self.whole, inode::EXTRA_SIZE)?);
-        let attributes = self.whole.get(usize::from(inode::SMALLEST) + extra..).ok_or(CORRUPT)?;
-        if u32_at(attributes, 0)? != attribute::MAGIC {
-            return Err(CORRUPT);
-        }
-        let first = attributes.get(attribute::HEADER..).ok_or(CORRUPT)?;
-        let mut entry = first;
-        // Four zero bytes end the list.
-        while u32_at(entry, 0)? != 0 {
-            let length = usize::from(u8_at(entry, attribute::NAME_LENGTH)?);
-            let name = entry.get(attribute::NAME..attribute::NAME + length).ok_or(CORRUPT)?;
-            if u8_at(entry, attribute::NAME_INDEX)? == attribute::SYSTEM && name == attribute::DATA {
-                let start = usize::from(u16_at(entry, attribute::VALUE_OFFSET)?);
-                let size = usize::try_from(u32_at(entry, attribute::VALUE_SIZE)?).map_err(|_| CORRUPT)?;
-                let value = first.get(start..).and_then(|rest| rest.get(..size));
-                return value.ok_or(CORRUPT);
+        let attributes = attributes::in_inode(self.whole).ok_or(CORRUPT)?;
+        for entry in attributes.entries() {
+            let entry = entry?;
+            if entry.index == attribute::SYSTEM && entry.name == attribute::DATA {
+                return attributes.value(entry).ok_or(CORRUPT);
             }
-            entry = entry.get((attribute::NAME + length).next_multiple_of(4)..).ok_or(CORRUPT)?;
         }
         Err(CORRUPT)
     }

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use nix::errno::Errno;
+
+use super::attributes;
 use super::format::flag;
 use super::inode::Inode;
 use super::volume::Volume;
@@ -85,14 +88,45 @@ fn own_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
 #[derive(Debug, Default)]
 pub(super) struct Own {
     inodes: BTreeMap<&'static str, u64>,
-    /// Values of extended attributes: what they take up, and what is charged to their owners.
+    /// Values of extended attributes: what they take up, and what is charged to those whose inodes lead
+    /// to them.
     values: u64,
     charged: u64,
     /// What stat(2) reports for data in inodes.
     inline: u64,
     /// Blocks of extended attributes, and how many inodes have one.
-    blocks: Vec<u64>,
+    blocks: Vec<Shared>,
     owners: u64,
+}
+
+/// A block of extended attributes in the upper 48 bits, which is what a block number has (`i_file_acl_lo`,
+/// `i_file_acl_high`), and in the others how many inodes have it: the kernel lets no more than
+/// `EXT4_XATTR_REFCOUNT_MAX` (fs/ext4/xattr.h), 1024, share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shared(u64);
+
+impl Shared {
+    fn new(block: u64) -> Self {
+        Self(block << u16::BITS | 1)
+    }
+
+    fn block(self) -> u64 {
+        self.0 >> u16::BITS
+    }
+
+    fn owners(self) -> u64 {
+        self.0 & u64::from(u16::MAX)
+    }
+
+    /// Adds the owners of `other` if it is the same block.
+    fn merge(&mut self, other: Self) -> bool {
+        let is_same = self.block() == other.block();
+        if is_same {
+            let owners = (self.owners() + other.owners()).min(u16::MAX.into());
+            self.0 = self.block() << u16::BITS | owners;
+        }
+        is_same
+    }
 }
 
 impl Own {
@@ -110,10 +144,7 @@ impl Own {
                 self.count(name, bytes);
             }
             Role::AttributeValue => {
-                let charge = clusters(volume, inode.size(volume));
                 self.values = self.values.saturating_add(allocated);
-                let charges = charge.saturating_mul(inode.attribute_references());
-                self.charged = self.charged.saturating_add(charges);
             }
             Role::Named | Role::Nameless => {
                 self.inline = self.inline.saturating_add(inode.reported_inline(volume));
@@ -123,7 +154,11 @@ impl Own {
         let block = inode.attribute_block(volume);
         if block != 0 {
             self.owners += 1;
-            self.blocks.push(block);
+            self.blocks.push(Shared::new(block));
+        }
+        if volume.has_attribute_values() {
+            let charged = attributes::charged(volume, attributes::in_inode(inode.whole()));
+            self.charged = self.charged.saturating_add(charged);
         }
     }
 
@@ -147,7 +182,7 @@ impl Own {
 
     fn compact(&mut self) {
         self.blocks.sort_unstable();
-        self.blocks.dedup();
+        self.blocks.dedup_by(|next, kept| kept.merge(*next));
     }
 
     /// What is allocated, but to no file.
@@ -161,16 +196,38 @@ impl Own {
     }
 
     /// What files report, but share with others, or do not take up.
-    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Vec<Term> {
+    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Result<Vec<Term>, Errno> {
         self.compact();
         let more = self.owners.saturating_sub(self.blocks.len() as u64);
+        let charged = self.charged.saturating_add(self.charged_in_blocks(volume)?);
         let mut terms = vec![
             term("blocks of extended attributes", more.saturating_mul(volume.cluster_size)),
-            term("values of extended attributes", self.charged),
+            term("values of extended attributes", charged),
             term("data in inodes", self.inline),
         ];
         terms.retain(|term| term.bytes != Bytes::ZERO);
-        terms
+        Ok(terms)
+    }
+
+    /// What is charged for values that blocks of attributes lead to: to each inode that has the block. What
+    /// the value's inode says of its references is no help: it counts the blocks, not their owners.
+    fn charged_in_blocks(&self, volume: &Volume<'_>) -> Result<u64, Errno> {
+        /// So many blocks are asked for at once.
+        const AHEAD: usize = 64;
+        if !volume.has_attribute_values() {
+            return Ok(0);
+        }
+        let (mut sum, mut buffer) = (0_u64, Vec::new());
+        for blocks in self.blocks.chunks(AHEAD) {
+            for block in blocks {
+                volume.announce(block.block(), 0, volume.block_size);
+            }
+            for block in blocks {
+                let charged = attributes::charged_in_block(volume, block.block(), &mut buffer)?;
+                sum = sum.saturating_add(charged.saturating_mul(block.owners()));
+            }
+        }
+        Ok(sum)
     }
 }
 

@@ -234,6 +234,11 @@ impl<'a> Volume<'a> {
         self.features.incompat & feature::INCOMPAT_MMP != 0
     }
 
+    /// Whether values of extended attributes can lie in inodes of their own.
+    pub(super) fn has_attribute_values(&self) -> bool {
+        self.features.incompat & feature::INCOMPAT_EA_INODE != 0
+    }
+
     /// Whether its inodes and directories are made as is known here.
     pub(super) fn is_known(&self) -> bool {
         self.features.incompat & !feature::INCOMPAT_KNOWN == 0
