@@ -169,6 +169,7 @@ fn internal_of(
 ) -> Result<Internal, Errno> {
     let Tables { mut own, nameless, named } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
+    metadata.push(overhead::bad_blocks(volume)?);
     let overhead = Overhead::read(volume)?;
     if counts_overhead {
         metadata.extend(overhead.all());

@@ -41,8 +41,19 @@ pub(super) fn runs(
     budget: &Budget,
     each: impl FnMut(Run),
 ) -> Result<(), Errno> {
+    walk(volume, inode, budget, each).map(drop)
+}
+
+/// The same, and tells how many blocks of the map it went through.
+pub(super) fn walk(
+    volume: &Volume<'_>,
+    inode: Inode<'_>,
+    budget: &Budget,
+    each: impl FnMut(Run),
+) -> Result<u64, Errno> {
     let end = inode.size(volume).div_ceil(volume.block_size);
-    let mut walk = Walk { volume, budget, end, next: 0, run: Run { start: 0, length: 0 }, each };
+    let run = Run { start: 0, length: 0 };
+    let mut walk = Walk { volume, budget, end, next: 0, nodes: 0, run, each };
     let map = inode.block();
     if inode.has(flag::EXTENTS) {
         let depth = u16_at(map, extent::DEPTH)?;
@@ -58,7 +69,7 @@ pub(super) fn runs(
         }
     }
     walk.finish();
-    Ok(())
+    Ok(walk.nodes)
 }
 
 struct Walk<'a, F> {
@@ -68,6 +79,8 @@ struct Walk<'a, F> {
     end: u64,
     /// The next block of the file.
     next: u64,
+    /// Blocks of the map so far.
+    nodes: u64,
     /// What has not been handed on yet.
     run: Run,
     each: F,
@@ -124,8 +137,9 @@ impl<F: FnMut(Run)> Walk<'_, F> {
         Ok(())
     }
 
-    fn child(&self, block: u64) -> Result<Vec<u8>, Errno> {
+    fn child(&mut self, block: u64) -> Result<Vec<u8>, Errno> {
         self.budget.take(1)?;
+        self.nodes += 1;
         self.volume.block(block)
     }
 

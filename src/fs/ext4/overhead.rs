@@ -6,6 +6,8 @@ use nix::errno::Errno;
 use super::format::CORRUPT;
 use super::groups;
 use super::inode::Inode;
+use super::map::{self, Budget, Run};
+use super::own::{BAD_BLOCKS, BAD_BLOCKS_MAP};
 use super::volume::Volume;
 use crate::bytes::Bytes;
 use crate::fs::Term;
@@ -86,26 +88,59 @@ fn blocks(volume: &Volume<'_>) -> Result<u64, Errno> {
 /// The clusters with anything of it, each once. Beside each copy of the superblock there is room for so
 /// many more blocks of descriptors.
 fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Errno> {
+    Ok(distinct_clusters(volume, &places(volume, reserved)?))
+}
+
+/// Where it lies: blocks, and how many follow.
+fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Errno> {
     let table = table(volume);
-    // Blocks, and how many follow.
-    let mut ranges = vec![(0, volume.first_data_block)];
+    let run = |start, length| Run { start, length };
+    let mut places = vec![run(0, volume.first_data_block)];
     for (group, number) in groups::groups(volume)?.iter().zip(0..) {
         let start = volume.group_start(number).ok_or(CORRUPT)?;
-        ranges.push((start, volume.fixed_blocks(number, reserved)));
-        ranges.extend([(group.blocks_bitmap, 1), (group.bitmap, 1), (group.table, table)]);
+        places.push(run(start, volume.fixed_blocks(number, reserved)));
+        places.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
     }
+    Ok(places)
+}
+
+/// How many clusters have anything of these runs.
+fn distinct_clusters(volume: &Volume<'_>, runs: &[Run]) -> u64 {
     let per_cluster = volume.cluster_size / volume.block_size;
-    let clusters = |(start, length): (u64, u64)| {
-        (start / per_cluster, start.saturating_add(length).div_ceil(per_cluster))
-    };
-    let mut clusters: Vec<(u64, u64)> = ranges.into_iter().map(clusters).collect();
+    let clusters =
+        |run: &Run| (run.start / per_cluster, run.start.saturating_add(run.length).div_ceil(per_cluster));
+    let mut clusters: Vec<(u64, u64)> = runs.iter().map(clusters).collect();
     clusters.sort_unstable();
     let (mut count, mut reached) = (0, 0);
     for (start, end) in clusters {
         count += end.saturating_sub(start.max(reached));
         reached = reached.max(end);
     }
-    Ok(count)
+    count
+}
+
+/// The bad blocks that lie nowhere else, and the blocks of their map. What their inode says lacks the map
+/// (`ext2fs_update_bb_inode`, `lib/ext2fs/bb_inode.c` of e2fsprogs), and some may lie where copies of
+/// the superblock and of descriptors do, which is counted there.
+pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Errno> {
+    let raw = volume.inode(BAD_BLOCKS)?;
+    let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+    let mut bad = Vec::new();
+    let bytes = match map::walk(volume, inode, &Budget::of(volume), |run| bad.push(run)) {
+        Ok(0) if bad.is_empty() => 0,
+        Ok(map) => elsewhere(volume, bad)?.saturating_add(map).saturating_mul(volume.cluster_size),
+        Err(CORRUPT) => inode.allocated(volume),
+        Err(errno) => return Err(errno),
+    };
+    Ok(Term { name: BAD_BLOCKS_MAP, bytes: Bytes(bytes) })
+}
+
+/// How many clusters have something of these runs, but nothing that is counted here.
+fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Errno> {
+    let places = places(volume, volume.reserved_descriptors.into())?;
+    let fixed = distinct_clusters(volume, &places);
+    runs.extend(places);
+    Ok(distinct_clusters(volume, &runs).saturating_sub(fixed))
 }
 
 /// The bytes of the journal, where it is not on a device of its own.

@@ -15,10 +15,11 @@ use crate::fs::Term;
 /// The root directory. Its number and the others that are fixed: fs/ext4/ext4.h, and
 /// `lib/ext2fs/ext2_fs.h` of e2fsprogs.
 pub(super) const ROOT: u32 = 2;
+pub(super) const BAD_BLOCKS: u32 = 1;
 const RESIZE: u32 = 7;
 const JOURNAL: u32 = 8;
 const FIXED: [(u32, &str); 9] = [
-    (1, "bad blocks"),
+    (BAD_BLOCKS, BAD_BLOCKS_MAP),
     (3, USER_QUOTA),
     (4, GROUP_QUOTA),
     (5, "boot loader inode"),
@@ -29,6 +30,8 @@ const FIXED: [(u32, &str); 9] = [
     (LAST_FIXED, "replica inode"),
 ];
 const LAST_FIXED: u32 = 10;
+/// Counted by where they lie: `overhead::bad_blocks`.
+pub(super) const BAD_BLOCKS_MAP: &str = "bad blocks";
 const RESIZE_INODE: &str = "resize inode";
 const USER_QUOTA: &str = "user quota";
 const GROUP_QUOTA: &str = "group quota";
@@ -135,6 +138,7 @@ impl Own {
         match role {
             Role::Own(name) => {
                 let bytes = match name {
+                    BAD_BLOCKS_MAP => 0,
                     // The blocks that it holds back for descriptors are outside of what `df` counts; the
                     // one that points to them is not.
                     RESIZE_INODE => allocated.min(volume.cluster_size),
