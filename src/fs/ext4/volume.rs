@@ -83,79 +83,127 @@ enum Backups {
     Two([u64; 2]),
 }
 
-impl<'a> Volume<'a> {
-    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Errno> {
+/// The superblock's fields, as they were read.
+struct Fields([u8; superblock::SIZE]);
+
+impl Fields {
+    fn read(device: &dyn ReadAt) -> Result<Self, Errno> {
         let mut raw = [0; superblock::SIZE];
         device.read_at(superblock::START, &mut raw)?;
-        let short = |offset| u16_at(&raw, offset);
-        let word = |offset| u32_at(&raw, offset);
-        let features = Features {
-            compat: word(superblock::COMPAT)?,
-            incompat: word(superblock::INCOMPAT)?,
-            ro_compat: word(superblock::RO_COMPAT)?,
-        };
-        let log_block_size = word(superblock::LOG_BLOCK_SIZE)?;
+        Ok(Self(raw))
+    }
+
+    fn short(&self, offset: usize) -> Result<u16, Errno> {
+        u16_at(&self.0, offset)
+    }
+
+    fn word(&self, offset: usize) -> Result<u32, Errno> {
+        u32_at(&self.0, offset)
+    }
+
+    fn features(&self) -> Result<Features, Errno> {
+        Ok(Features {
+            compat: self.word(superblock::COMPAT)?,
+            incompat: self.word(superblock::INCOMPAT)?,
+            ro_compat: self.word(superblock::RO_COMPAT)?,
+        })
+    }
+
+    /// The sizes of a block and of a cluster.
+    fn unit_sizes(&self, features: Features) -> Result<(u64, u64), Errno> {
+        let log_block_size = self.word(superblock::LOG_BLOCK_SIZE)?;
         let bigalloc = features.ro_compat & feature::RO_COMPAT_BIGALLOC != 0;
-        let log_cluster_size = if bigalloc { word(superblock::LOG_CLUSTER_SIZE)? } else { log_block_size };
-        if short(superblock::MAGIC)? != superblock::MAGIC_VALUE
-            || log_block_size > LARGEST_LOG_BLOCK_SIZE
-            || log_cluster_size > LARGEST_LOG_CLUSTER_SIZE
-        {
+        let log_cluster_size =
+            if bigalloc { self.word(superblock::LOG_CLUSTER_SIZE)? } else { log_block_size };
+        if log_block_size > LARGEST_LOG_BLOCK_SIZE || log_cluster_size > LARGEST_LOG_CLUSTER_SIZE {
             return Err(CORRUPT);
         }
-        let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
-        let count = |low, high| {
-            let high = if is_64bit { word(high)? } else { 0 };
-            Ok::<_, Errno>(wide(word(low)?, high))
-        };
-        let has = |features: u32, feature: u32| features & feature != 0;
-        let backups = if has(features.compat, feature::COMPAT_SPARSE_SUPER2) {
+        Ok((1024 << log_block_size, 1024 << log_cluster_size))
+    }
+
+    fn backups(&self, features: Features) -> Result<Backups, Errno> {
+        if features.compat & feature::COMPAT_SPARSE_SUPER2 != 0 {
             let groups = [superblock::BACKUP_GROUPS, superblock::BACKUP_GROUPS + 4];
-            Backups::Two([word(groups[0])?.into(), word(groups[1])?.into()])
-        } else if has(features.ro_compat, feature::RO_COMPAT_SPARSE_SUPER) {
-            Backups::Sparse
+            Ok(Backups::Two([self.word(groups[0])?.into(), self.word(groups[1])?.into()]))
+        } else if features.ro_compat & feature::RO_COMPAT_SPARSE_SUPER != 0 {
+            Ok(Backups::Sparse)
         } else {
-            Backups::Everywhere
-        };
-        let first_revision = word(superblock::REVISION)? == 0;
-        let volume = Self {
-            device,
-            block_size: 1024 << log_block_size,
-            cluster_size: 1024 << log_cluster_size,
-            inodes: word(superblock::INODES_COUNT)?,
-            inodes_per_group: word(superblock::INODES_PER_GROUP)?,
-            inode_size: if first_revision { inode::SMALLEST } else { short(superblock::INODE_SIZE)? },
-            descriptor_size: if is_64bit { short(superblock::DESCRIPTOR_SIZE)? } else { descriptor::SMALL },
-            first_inode: if first_revision { FIRST_INODE } else { word(superblock::FIRST_INODE)? },
-            blocks: count(superblock::BLOCKS_COUNT_LO, superblock::BLOCKS_COUNT_HI)?,
-            reserved_blocks: count(superblock::RESERVED_BLOCKS_LO, superblock::RESERVED_BLOCKS_HI)?,
-            first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
-            blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
-            reserved_descriptors: short(superblock::RESERVED_DESCRIPTORS)?,
-            overhead_clusters: word(superblock::OVERHEAD_CLUSTERS)?.into(),
-            first_meta_group: has(features.incompat, feature::INCOMPAT_META_BG)
-                .then_some(word(superblock::FIRST_META_GROUP)?.into()),
-            backups,
-            orphan_file: has(features.compat, feature::COMPAT_ORPHAN_FILE)
-                .then_some(word(superblock::ORPHAN_FILE)?),
-            journal: word(superblock::JOURNAL_INODE)?,
-            quotas: [
-                word(superblock::USER_QUOTA_INODE)?,
-                word(superblock::GROUP_QUOTA_INODE)?,
-                word(superblock::PROJECT_QUOTA_INODE)?,
-            ],
-            features,
-        };
-        if !volume.makes_sense(is_64bit) || volume.is_cut_off() {
+            Ok(Backups::Everywhere)
+        }
+    }
+
+    fn quotas(&self) -> Result<[u32; 3], Errno> {
+        Ok([
+            self.word(superblock::USER_QUOTA_INODE)?,
+            self.word(superblock::GROUP_QUOTA_INODE)?,
+            self.word(superblock::PROJECT_QUOTA_INODE)?,
+        ])
+    }
+}
+
+impl<'a> Volume<'a> {
+    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Errno> {
+        let fields = Fields::read(device)?;
+        if fields.short(superblock::MAGIC)? != superblock::MAGIC_VALUE {
+            return Err(CORRUPT);
+        }
+        let volume = Self::from_fields(device, &fields)?;
+        if !volume.makes_sense() || volume.is_cut_off() {
             return Err(CORRUPT);
         }
         Ok(volume)
     }
 
+    fn from_fields(device: &'a dyn ReadAt, fields: &Fields) -> Result<Self, Errno> {
+        let word = |offset| fields.word(offset);
+        let features = fields.features()?;
+        let (block_size, cluster_size) = fields.unit_sizes(features)?;
+        let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
+        let count = |low, high| {
+            let high = if is_64bit { word(high)? } else { 0 };
+            Ok::<_, Errno>(wide(word(low)?, high))
+        };
+        let first_revision = word(superblock::REVISION)? == 0;
+        let inode_size =
+            if first_revision { inode::SMALLEST } else { fields.short(superblock::INODE_SIZE)? };
+        let descriptor_size =
+            if is_64bit { fields.short(superblock::DESCRIPTOR_SIZE)? } else { descriptor::SMALL };
+        let where_set = |features: u32, feature: u32, offset| {
+            if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
+        };
+        Ok(Self {
+            device,
+            block_size,
+            cluster_size,
+            inodes: word(superblock::INODES_COUNT)?,
+            inodes_per_group: word(superblock::INODES_PER_GROUP)?,
+            inode_size,
+            descriptor_size,
+            first_inode: if first_revision { FIRST_INODE } else { word(superblock::FIRST_INODE)? },
+            blocks: count(superblock::BLOCKS_COUNT_LO, superblock::BLOCKS_COUNT_HI)?,
+            reserved_blocks: count(superblock::RESERVED_BLOCKS_LO, superblock::RESERVED_BLOCKS_HI)?,
+            first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
+            blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
+            reserved_descriptors: fields.short(superblock::RESERVED_DESCRIPTORS)?,
+            overhead_clusters: word(superblock::OVERHEAD_CLUSTERS)?.into(),
+            first_meta_group: where_set(
+                features.incompat,
+                feature::INCOMPAT_META_BG,
+                superblock::FIRST_META_GROUP,
+            )?
+            .map(u64::from),
+            backups: fields.backups(features)?,
+            orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
+            journal: word(superblock::JOURNAL_INODE)?,
+            quotas: fields.quotas()?,
+            features,
+        })
+    }
+
     /// The checks of `ext4_block_group_meta_init` and `ext4_check_geometry` (fs/ext4/super.c) that
     /// what follows relies on.
-    fn makes_sense(&self, is_64bit: bool) -> bool {
-        let smallest = if is_64bit { descriptor::LARGE } else { descriptor::SMALL };
+    fn makes_sense(&self) -> bool {
+        let smallest = if self.is_64bit() { descriptor::LARGE } else { descriptor::SMALL };
         self.inodes_per_group != 0
             && self.blocks_per_group != 0
             && self.inode_size.is_power_of_two()
