@@ -315,6 +315,20 @@ fn bad_blocks() {
     }
 }
 
+/// Its inode and its blocks stay when only the feature is taken away.
+#[test]
+fn journal_that_is_not_in_use() {
+    require_root!();
+    let home = Filesystem::tmpfs(128 * MIB);
+    let image = Image::new(&home, 64 * MIB, &[]);
+    image.debugfs("feature -has_journal -needs_recovery");
+    let report = agrees(&image.mount("rw"), "journal that is not in use");
+    let metadata = list(&report["ledger"]).iter().find(|row| row["cause"] == "metadata").unwrap();
+    let named = |part: &&serde_json::Value| part["name"] == "journal that is not in use";
+    let journal = list(&metadata["detail"]).iter().find(named).unwrap();
+    assert!(journal["bytes"].as_u64().unwrap() >= MIB, "{metadata:#}");
+}
+
 /// As a crash leaves it where there is no journal: no name, and nobody who would free it.
 #[test]
 fn inodes_that_nobody_can_reach() {

@@ -25,7 +25,7 @@ const FIXED: [(u32, &str); 9] = [
     (5, "boot loader inode"),
     (6, "undelete inode"),
     (RESIZE, RESIZE_INODE),
-    (JOURNAL, JOURNAL_MAP),
+    (JOURNAL, "journal that is not in use"),
     (9, "exclude inode"),
     (LAST_FIXED, "replica inode"),
 ];

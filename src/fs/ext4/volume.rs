@@ -171,6 +171,8 @@ impl<'a> Volume<'a> {
         let where_set = |features: u32, feature: u32, offset| {
             if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
         };
+        // What is left of a journal that has been given up is none.
+        let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::JOURNAL_INODE)?;
         Ok(Self {
             device,
             block_size,
@@ -194,7 +196,7 @@ impl<'a> Volume<'a> {
             .map(u64::from),
             backups: fields.backups(features)?,
             orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
-            journal: word(superblock::JOURNAL_INODE)?,
+            journal: journal.unwrap_or(0),
             quotas: fields.quotas()?,
             features,
         })
