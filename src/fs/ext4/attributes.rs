@@ -95,7 +95,7 @@ pub(super) fn charged(volume: &Volume<'_>, attributes: Option<Attributes<'_>>) -
             && entry.size <= attribute::LARGEST_VALUE
             && u64::from(entry.size) <= volume.size()
     });
-    held.map(|entry| u64::from(entry.size).next_multiple_of(volume.cluster_size)).sum()
+    held.map(|entry| volume.in_clusters(entry.size.into())).sum()
 }
 
 /// The same for the attributes in a block, which is read into `buffer`.

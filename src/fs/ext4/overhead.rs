@@ -149,6 +149,5 @@ fn journal(volume: &Volume<'_>) -> Result<u64, Errno> {
         return Ok(0);
     }
     let raw = volume.inode(volume.journal)?;
-    let size = Inode::new(&raw).ok_or(CORRUPT)?.size(volume);
-    Ok(size.div_ceil(volume.cluster_size).saturating_mul(volume.cluster_size))
+    Ok(volume.in_clusters(Inode::new(&raw).ok_or(CORRUPT)?.size(volume)))
 }

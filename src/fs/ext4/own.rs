@@ -142,7 +142,7 @@ impl Own {
                     // The blocks that it holds back for descriptors are outside of what `df` counts; the
                     // one that points to them is not.
                     RESIZE_INODE => allocated.min(volume.cluster_size),
-                    JOURNAL_MAP => allocated.saturating_sub(clusters(volume, inode.size(volume))),
+                    JOURNAL_MAP => allocated.saturating_sub(volume.in_clusters(inode.size(volume))),
                     _ => allocated,
                 };
                 self.count(name, bytes);
@@ -237,8 +237,4 @@ impl Own {
 
 fn term(name: &'static str, bytes: u64) -> Term {
     Term { name, bytes: Bytes(bytes) }
-}
-
-fn clusters(volume: &Volume<'_>, size: u64) -> u64 {
-    size.div_ceil(volume.cluster_size).saturating_mul(volume.cluster_size)
 }

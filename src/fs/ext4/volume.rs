@@ -246,6 +246,11 @@ impl<'a> Volume<'a> {
         self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
     }
 
+    /// What so many bytes take up: whole clusters.
+    pub(super) fn in_clusters(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.cluster_size).saturating_mul(self.cluster_size)
+    }
+
     /// How many bytes of its device it takes up.
     pub(super) fn size(&self) -> u64 {
         self.blocks.saturating_mul(self.block_size)
