@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use support::filesystem::{Filesystem, bind, mount_tmpfs};
 use support::fuse::Fuse;
-use support::held::Held;
+use support::held::{Held, mount_erofs};
 use support::holder::Holder;
 use support::kernel::{Namespace, Probe, file, interpreters};
 use support::loop_device::LoopDevice;
@@ -305,11 +305,7 @@ fn swap_files() {
 fn images_mounted_as_files() {
     require_root!();
     let fs = Filesystem::ext4(64 * MIB);
-    let (image, content, at) = (fs.path().join("image"), fs.beside("content"), fs.beside("at"));
-    fs::write(content.join("file"), vec![1; 100 << 10]).unwrap();
-    tool("mkfs.erofs", &["--quiet".as_ref(), image.as_ref(), content.as_ref()]);
-    File::open(&image).unwrap().sync_all().unwrap();
-    mount(Some(&image), &at, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    let (image, at) = mount_erofs(&fs);
     let held = fs::metadata(&image).unwrap();
     nothing_held(&fs);
     fs::remove_file(&image).unwrap();

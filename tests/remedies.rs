@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind};
+use support::held::mount_erofs;
 use support::holder::Holder;
 use support::kernel::{Namespace, file};
 use support::report::{holder_of, list, number, only, report};
-use support::{KIB, MIB, tool};
+use support::{KIB, MIB};
 
 /// The only remedy of that kind.
 fn remedy(fs: &Filesystem, action: &str) -> Value {
@@ -227,13 +227,9 @@ fn a_mount_in_another_namespace_is_unmounted_there() {
 fn a_mounted_image_is_unmounted() {
     require_root!();
     let fs = Filesystem::ext4(64 * MIB);
-    let (image, content, at) = (fs.path().join("image"), fs.beside("content"), fs.beside("at"));
-    fs::write(content.join("file"), vec![1; 100 << 10]).unwrap();
-    tool("mkfs.erofs", &["--quiet".as_ref(), image.as_ref(), content.as_ref()]);
-    File::open(&image).unwrap().sync_all().unwrap();
-    mount(Some(&image), &at, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    let (image, at) = mount_erofs(&fs);
     fs::remove_file(&image).unwrap();
-    bind(&content, &at);
+    bind(&fs.beside("cover"), &at);
     let covered = report(fs.path());
     assert_eq!(list(&only(&covered)["holders"][0]["held_by"]).len(), 1, "{covered:#}");
     assert_eq!(list(&only(&covered)["remedies"]).len(), 0, "{covered:#}");

@@ -64,11 +64,7 @@ impl Held {
     }
 
     pub(crate) fn by_mounted_erofs(fs: &Filesystem) -> Self {
-        let (path, content, at) = (fs.path().join("erofs"), fs.beside("content"), fs.beside("erofs-at"));
-        fs::write(content.join("file"), vec![1; 100 << 10]).unwrap();
-        tool("mkfs.erofs", &["--quiet".as_ref(), path.as_ref(), content.as_ref()]);
-        File::open(&path).unwrap().sync_all().unwrap();
-        mount(Some(&path), &at, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+        let (path, at) = mount_erofs(fs);
         Self::without_name(&path, Mounted(at))
     }
 
@@ -161,4 +157,14 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
+}
+
+/// An image on `fs` and where it is mounted, without any loop device: Linux 6.12.
+pub(crate) fn mount_erofs(fs: &Filesystem) -> (PathBuf, PathBuf) {
+    let (image, content, at) = (fs.path().join("erofs"), fs.beside("content"), fs.beside("erofs-at"));
+    fs::write(content.join("file"), vec![1; 100 << 10]).unwrap();
+    tool("mkfs.erofs", &["--quiet".as_ref(), image.as_ref(), content.as_ref()]);
+    File::open(&image).unwrap().sync_all().unwrap();
+    mount(Some(&image), &at, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+    (image, at)
 }
