@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::bytes::{Bytes, Gap};
@@ -185,7 +186,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     }
     let ledger = Ledger::close(&views);
     let findings = findings(seen, &capacity);
-    let by_number = seen.scan.listed.then_some(mount.mountpoint.as_path());
+    let place = remedy::Place { mountpoint: &mount.mountpoint, is_listed: seen.scan.listed };
     Filesystem {
         mountpoint: mount.mountpoint.clone(),
         root: mount.root.clone(),
@@ -200,7 +201,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         gap_bytes: ledger.gap,
         unexplained_bound_bytes: ledger.bound,
         ledger: rows(&ledger, hidden.as_deref(), outside, seen.counted.internal.as_ref()),
-        remedies: remedy::advise(&holders, hidden.as_deref().unwrap_or_default(), by_number),
+        remedies: remedy::advise(&holders, hidden.as_deref().unwrap_or_default(), place),
         holders,
         unattributed_reasons: reasons(&seen.scan),
         hidden: hidden.unwrap_or_default(),
@@ -411,6 +412,7 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
         kind: kind(held.stat.mode),
         bytes: Bytes(held.stat.allocated),
         size_bytes: Bytes(held.stat.size),
+        uid: held.stat.uid,
         path: held.path.clone(),
         grown_bytes: None,
         written: timestamp(held.stat.modified),
@@ -426,7 +428,11 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
 }
 
 fn held_by_kernel(hold: &KernelHold) -> HeldBy {
-    HeldBy::Kernel(Kernel { via: hold.via.name(), name: hold.name.clone(), mounted: hold.mounted.clone() })
+    HeldBy::Kernel(Kernel {
+        via: hold.via.name(),
+        name: hold.name.clone(),
+        can_be_unmounted: hold.mounted.is_some(),
+    })
 }
 
 fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {
@@ -451,9 +457,10 @@ fn held_by(hold: &Hold, owner: Option<&Owner>) -> HeldBy {
         command: owner.command,
         user: owner.user,
         started: owner.started.and_then(timestamp),
-        system_service: membership.unit.clone().filter(|_| membership.is_system_service),
+        identity: Arc::new(owner.identity),
         unit: membership.unit,
         container: membership.container,
+        nested_container: membership.nested_container,
         runtime: membership.runtime,
         pod: membership.pod,
     })

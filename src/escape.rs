@@ -44,22 +44,37 @@ pub fn quoted(word: &str) -> String {
 /// The same for a line that is shown: a word that could move the cursor or deceive the eye is written with
 /// the escapes of `$'...'`, as bash, ksh, zsh and POSIX.1-2024 know them.
 pub fn shell(word: &str, unicode: bool) -> String {
+    shell_bytes(word.as_bytes(), unicode)
+}
+
+/// The same for a path, of whatever bytes.
+pub fn shell_path(path: &Path, unicode: bool) -> String {
+    shell_bytes(path.as_os_str().as_bytes(), unicode)
+}
+
+fn shell_bytes(word: &[u8], unicode: bool) -> String {
     let shows = |c: char| !c.is_control() && !is_invisible(c) && (unicode || c.is_ascii());
-    if word.chars().all(shows) {
-        return quoted(word);
+    if let Ok(text) = std::str::from_utf8(word)
+        && text.chars().all(shows)
+    {
+        return quoted(text);
     }
     let mut text = String::from("$'");
-    for character in word.chars() {
-        match character {
-            '\'' | '\\' => text.extend(['\\', character]),
-            character if shows(character) => text.push(character),
-            character => {
-                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                    // Three digits: what follows is no part of it. Writing to a String cannot fail.
-                    let _ = write!(text, "\\{byte:03o}");
-                }
+    let octal = |text: &mut String, bytes: &[u8]| {
+        for byte in bytes {
+            // Three digits: what follows is no part of it. Writing to a String cannot fail.
+            let _ = write!(text, "\\{byte:03o}");
+        }
+    };
+    for chunk in word.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\'' | '\\' => text.extend(['\\', character]),
+                character if shows(character) => text.push(character),
+                character => octal(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
+        octal(&mut text, chunk.invalid());
     }
     text.push('\'');
     text
@@ -123,6 +138,16 @@ mod tests {
             let script = format!("printf %s {text}");
             let read = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
             proptest::prop_assert_eq!(read.stdout, word.into_bytes());
+        }
+
+        #[test]
+        fn a_shell_reads_back_any_path(word in proptest::collection::vec(1..=u8::MAX, 0..24)) {
+            use std::os::unix::ffi::OsStrExt;
+            let text = shell_path(Path::new(std::ffi::OsStr::from_bytes(&word)), true);
+            proptest::prop_assert!(!text.chars().any(|c| c.is_control() || is_invisible(c)));
+            let script = format!("printf %s {text}");
+            let read = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+            proptest::prop_assert_eq!(read.stdout, word);
         }
     }
 }

@@ -11,7 +11,9 @@ mod overlay;
 mod places;
 mod proc_maps;
 mod process;
+mod program;
 mod scan;
+mod unit;
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -25,9 +27,11 @@ use crate::skip::Skip;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
+pub use describe::{Identity, Service};
 pub use further::Found;
-pub use kernel::{KernelHold, MountedAt};
+pub use kernel::{KernelHold, Reached};
 pub use places::Places;
+pub use program::Program;
 pub use scan::{own_pid, scan};
 
 /// An inode without a name, and all who were found to hold it.

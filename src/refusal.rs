@@ -172,6 +172,43 @@ pub enum Refusal {
         /// How.
         by: String,
     },
+    /// No mount keeps it.
+    #[error("{0}: --unmount takes inode:N of a deleted file that a mount keeps, and nothing else")]
+    NoMount(What),
+    /// Unmounting alone would free nothing.
+    #[error("{what}: {by} holds it, too: nothing would be freed before that lets go")]
+    HeldBesides {
+        /// What was asked for.
+        what: What,
+        /// Who else.
+        by: String,
+    },
+    /// The kernel holds it in another way, or another mount lies over the mount point.
+    #[error("{what}: kept by {by}, which cannot be unmounted from here")]
+    NoWay {
+        /// What was asked for.
+        what: What,
+        /// What keeps it.
+        by: String,
+    },
+    /// `EBUSY`.
+    #[error(
+        "{what}: {by} is in use: a process has its working directory or a file there, or something is mounted on it"
+    )]
+    MountInUse {
+        /// What was asked for.
+        what: What,
+        /// The mount.
+        by: String,
+    },
+    /// It has been unmounted, or another is seen in its place.
+    #[error("{what}: {by} is not what is mounted there any more; look again")]
+    OtherMount {
+        /// What was asked for.
+        what: What,
+        /// The mount.
+        by: String,
+    },
     /// On no filesystem that is mounted.
     #[error("{0}: memory that belongs to no mounted filesystem: nothing would be freed (--force)")]
     NotMounted(What),

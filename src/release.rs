@@ -2,6 +2,7 @@
 //! a plan, which is shown; what is then acted on is the descriptor that the plan was made with.
 
 mod notes;
+pub mod unmount;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};

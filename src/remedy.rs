@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::bytes::Bytes;
-use crate::holders::MountedAt;
 use crate::holders::cgroup::Runtime;
 use crate::report::{Action, Hidden, Holder, Remedy};
+use crate::what::What;
 use daemons::{Reopener, warning};
 use owner::{Owner, writer};
 
@@ -23,18 +23,36 @@ const WORTH_A_LOOK: Bytes = Bytes(1 << 20);
 /// As much of a container's id as its runtime prints.
 const SHORT_ID: usize = 12;
 
-/// What there is to do about each service, container, daemon, loop device and mount that alone holds
-/// something, about each other file on its own, and about what mount points hide, unless that is listed
-/// already. What frees most stands first. Where files can be named `by_number`, that is the mount point of
-/// their filesystem.
-pub fn advise(holders: &[Holder], hidden: &[Hidden], by_number: Option<&Path>) -> Vec<Remedy> {
+/// The filesystem that it is all about.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Where it is mounted.
+    pub mountpoint: &'a Path,
+    /// Whether it lists its deleted files, so that their number alone names them.
+    pub is_listed: bool,
+}
+
+impl<'a> Place<'a> {
+    /// To be given with a file's number, where that names it.
+    fn by_number(self) -> Option<&'a Path> {
+        Some(self.mountpoint).filter(|_| self.is_listed)
+    }
+}
+
+/// What there is to do about each service, container, daemon and loop device that alone holds something,
+/// about each other file on its own, and about what mount points hide, unless that is listed already. What
+/// frees most stands first.
+///
+/// Every command runs a program that root's own PATH leads to, and nothing in a mount namespace or root
+/// directory of others. No name that a process, a user or a container chooses for itself decides whom it hits.
+pub fn advise(holders: &[Holder], hidden: &[Hidden], place: Place<'_>) -> Vec<Remedy> {
     let mut owned: BTreeMap<Owner<'_>, Vec<&Holder>> = BTreeMap::new();
     for file in holders.iter().filter(|holder| holder.bytes > Bytes::ZERO) {
         owned.entry(Owner::of(file)).or_default().push(file);
     }
     let mut groups: Vec<Vec<Remedy>> = owned
         .iter()
-        .map(|(owner, files)| about(owner, files, by_number))
+        .map(|(owner, files)| about(owner, files, place))
         .chain(hidden.iter().map(|hidden| look_beneath(hidden).into_iter().collect()))
         .filter(|group| !group.is_empty())
         .collect();
@@ -46,11 +64,11 @@ pub fn advise(holders: &[Holder], hidden: &[Hidden], by_number: Option<&Path>) -
 }
 
 /// What can be done about the files of one owner, from the least harmful on.
-fn about(owner: &Owner<'_>, files: &[&Holder], by_number: Option<&Path>) -> Vec<Remedy> {
+fn about(owner: &Owner<'_>, files: &[&Holder], place: Place<'_>) -> Vec<Remedy> {
     let mut remedies: Vec<Remedy> = reopen(owner, files).into_iter().collect();
-    remedies.extend(files.iter().filter_map(|file| single::recover(file, by_number)));
-    remedies.extend(end(owner, files));
-    remedies.extend(files.iter().filter_map(|file| single::release(file, by_number)));
+    remedies.extend(files.iter().filter_map(|file| single::recover(file, place.by_number())));
+    remedies.extend(end(owner, files, place));
+    remedies.extend(files.iter().filter_map(|file| single::release(file, place.by_number())));
     remedies
 }
 
@@ -74,24 +92,29 @@ fn signal(owner: &Owner<'_>, daemon: &Reopener) -> Option<Vec<String>> {
             command.extend(pids.iter().map(ToString::to_string));
             Some(command)
         }
-        Owner::Container(..) | Owner::Loop(_) | Owner::Mount(_) | Owner::Nobody { .. } => None,
+        Owner::Container { .. } | Owner::Loop(_) | Owner::Mounts { .. } | Owner::Nobody { .. } => None,
     }
 }
 
 /// What makes an owner let go of all it holds.
-fn end(owner: &Owner<'_>, files: &[&Holder]) -> Option<Remedy> {
+fn end(owner: &Owner<'_>, files: &[&Holder], place: Place<'_>) -> Option<Remedy> {
     let bytes = files.iter().map(|file| file.bytes).sum();
     let (action, command) = match owner {
         Owner::Service(unit) => (Action::RestartUnit, words(&["systemctl", "restart", unit])),
-        Owner::Container(runtime, id) => (Action::RestartContainer, restart(*runtime, id)),
+        Owner::Container { runtime, id, .. } => (Action::RestartContainer, restart(*runtime, id)),
         Owner::Loop(device) => (Action::DetachLoop, words(&["losetup", "-d", device])),
-        Owner::Mount(mounted) => (Action::Unmount, unmount(mounted)?),
+        Owner::Mounts { inode } => (Action::Unmount, unmount(*inode, place)?),
         Owner::Daemon(_) | Owner::Nobody { .. } => return None,
     };
+    let known = || files.iter().find_map(|file| warning(file));
     let warning = match owner {
         // The kernel detaches it when nobody uses it any more: drivers/block/loop.c, `loop_clr_fd`.
         Owner::Loop(_) => Some("it lets go only when nothing is mounted from it: unmount that first"),
-        _ => files.iter().find_map(|file| warning(file)),
+        Owner::Service(_) => known().or_else(|| files.iter().find_map(|file| owner::foreign(file))),
+        Owner::Container { is_nested: true, .. } => known().or(Some(
+            "a container within this one seems to hold it: restarting that one, from within, is enough",
+        )),
+        _ => known(),
     };
     Some(Remedy { warning, ..remedy(action, bytes, command) })
 }
@@ -106,12 +129,11 @@ fn restart(runtime: Runtime, id: &str) -> Vec<String> {
     }
 }
 
-fn unmount(mounted: &MountedAt) -> Option<Vec<String>> {
-    let umount = ["umount", mounted.point.to_str()?];
-    Some(match mounted.task {
-        None => words(&umount),
-        Some(task) => [words(&["nsenter", "-t", &task.to_string(), "-m"]), words(&umount)].concat(),
-    })
+/// By whyfull itself. `nsenter` would run the `umount` of the namespace that is entered, as root, and that may
+/// be a user's program; `umount` would follow links that a user has put in the way of the mount point.
+fn unmount(inode: u64, place: Place<'_>) -> Option<Vec<String>> {
+    let what = What::Inode(inode).to_string();
+    Some(words(&["whyfull", "release", &what, "--filesystem", place.mountpoint.to_str()?, "--unmount"]))
 }
 
 /// Only whoever knows the files can say which of them may go.

@@ -13,12 +13,13 @@ pub use remedy::{Action, Remedy};
 pub use serialize::timestamp;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
 use crate::bytes::{Bytes, Gap};
-use crate::holders::MountedAt;
+use crate::holders::Identity;
 use crate::holders::cgroup::Runtime;
 use crate::ledger::{Basis, Cause};
 
@@ -315,6 +316,9 @@ pub struct Holder {
     pub bytes: Bytes,
     /// Apparent size.
     pub size_bytes: Bytes,
+    /// Whose it is, by number.
+    #[serde(skip)]
+    pub uid: u32,
     /// As last named; none if it never had a name.
     #[serde(flatten, serialize_with = "serialize::optional_path")]
     pub path: Option<PathBuf>,
@@ -348,9 +352,9 @@ pub struct Kernel {
     pub via: &'static str,
     /// The device, the mount point and how to get there, the entry, the event, the swap file.
     pub name: String,
-    /// Where it can be unmounted.
+    /// Whether it is a mount that can be unmounted.
     #[serde(skip)]
-    pub mounted: Option<MountedAt>,
+    pub can_be_unmounted: bool,
 }
 
 /// A process that holds an inode.
@@ -368,20 +372,22 @@ pub struct Process {
     pub flags: Option<String>,
     /// The descriptor's offset.
     pub position: Option<u64>,
-    /// The command's name.
+    /// The command's name, which the process itself may choose.
     pub command: Option<String>,
+    /// What the process cannot choose.
+    #[serde(skip)]
+    pub identity: Arc<Identity>,
     /// Whose it is.
     pub user: Option<String>,
     /// Since when it runs.
     #[serde(serialize_with = "serialize::optional_time")]
     pub started: Option<SystemTime>,
-    /// The systemd unit.
+    /// The unit of the system's manager: `user@1000.service` for all that a user's own manager runs.
     pub unit: Option<String>,
-    /// The unit, if it is a service of the system's own manager.
-    #[serde(skip)]
-    pub system_service: Option<String>,
     /// The container's id.
     pub container: Option<String>,
+    /// The id of a container within that one, as whoever is root there has named it.
+    pub nested_container: Option<String>,
     /// What runs that container, if root can tell it to.
     #[serde(skip)]
     pub runtime: Option<Runtime>,

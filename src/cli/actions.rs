@@ -10,7 +10,7 @@ use super::{Exit, aside, fail, terminal};
 use crate::monitor::Monitor;
 use crate::recover;
 use crate::refusal::Refusal;
-use crate::release::Plan;
+use crate::release::{self, Plan};
 use crate::report::text::{self, Detail, Style};
 use crate::report::{Index, Recovered, json};
 
@@ -83,6 +83,9 @@ pub(super) fn release(args: &Release) -> Exit {
 }
 
 fn release_one(args: &Release) -> Outcome {
+    if args.unmount {
+        return unmount(args);
+    }
     let plan = Plan::make(&args.request())?;
     let shown = plan.shown();
     if args.dry_run {
@@ -93,6 +96,20 @@ fn release_one(args: &Release) -> Outcome {
     }
     let released = plan.carry_out()?;
     Ok((print(&released, &args.basics, text::render_released)?, Exit::Complete))
+}
+
+fn unmount(args: &Release) -> Outcome {
+    let plan = release::unmount::Plan::make(&args.mounted())?;
+    let shown = plan.shown();
+    if args.dry_run {
+        return Ok((print(&shown, &args.basics, text::render_plan)?, Exit::Complete));
+    }
+    if !args.yes {
+        ask(&text::render_plan(&shown, &style(&args.basics, false)))?;
+    }
+    let released = plan.carry_out()?;
+    let exit = if released.done { Exit::Complete } else { Exit::Incomplete };
+    Ok((print(&released, &args.basics, text::render_released)?, exit))
 }
 
 /// Shows the plan on stderr, so that stdout holds the result alone, and takes one line for an answer.

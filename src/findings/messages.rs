@@ -20,10 +20,9 @@ fn size(bytes: Bytes) -> String {
     Units::Binary.format(bytes)
 }
 
-/// A path as a shell takes it, unless it cannot be shown as it is.
+/// A path as a shell takes it.
 fn word(path: &Path) -> String {
-    let shown = escape::path(path);
-    if path.to_str() == Some(shown.as_str()) { escape::quoted(&shown) } else { shown }
+    escape::shell_path(path, true)
 }
 
 /// A number one and a half times as large, in whole MiB: what a limit may be raised to.
@@ -215,8 +214,8 @@ impl Names {
 
     fn owner(&self, owner: &Owner) -> (String, String) {
         let edit = |kind: &str, name: &str, option: &str| {
-            let name = escape::bytes(name.as_bytes());
-            (format!("{kind} {name}"), format!("edquota {option} {}", escape::quoted(&name)))
+            let command = format!("edquota {option} {}", escape::shell(name, true));
+            (format!("{kind} {}", escape::bytes(name.as_bytes())), command)
         };
         match owner {
             Owner::User(name) => edit("user", name, "-u"),

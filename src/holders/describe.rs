@@ -1,7 +1,7 @@
 //! Who the few processes are that hold something: through sysinfo, /proc/PID/cgroup
 //! and the user database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use nix::unistd::{Uid, User};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::cgroup::{self, Membership};
+use super::program::{self, Program, Running};
+use super::unit;
 use crate::deadline::within;
 
 /// What is told of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Owner {
-    /// The command's name, as in `ps -o comm`: at most 15 bytes.
+    /// The command's name, as in `ps -o comm`: at most 15 bytes, and the process's own to choose.
     pub command: Option<String>,
     /// The user's name, or number where it has none.
     pub user: Option<String>,
@@ -22,6 +24,33 @@ pub struct Owner {
     pub started: Option<i64>,
     /// Unit, container, pod.
     pub membership: Membership,
+    /// What it cannot choose itself.
+    pub identity: Identity,
+}
+
+/// Who a process is, whatever it calls itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of the file that it runs. That may be a file of the user's.
+    pub executable: Option<String>,
+    /// The program that it runs, where it is one of the system's own.
+    pub program: Option<Program>,
+    /// The user's number; none of a process between two users.
+    pub uid: Option<u32>,
+    /// The service of the system's manager that it belongs to.
+    pub service: Option<Service>,
+}
+
+/// A service of the system's manager, as far as /proc tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Its unit.
+    pub unit: String,
+    /// The program that it runs, if its main process can be nothing else: all its processes that no other
+    /// of them has started run this one, as the same user.
+    pub main: Option<Program>,
+    /// As whom those run.
+    pub uids: Vec<u32>,
 }
 
 /// Describes processes. One that has gone meanwhile is left out.
@@ -30,22 +59,80 @@ pub fn describe(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Ow
     let known: Vec<Pid> = pids.iter().filter_map(|&pid| u32::try_from(pid).ok()).map(Pid::from_u32).collect();
     let kind = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).without_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&known), false, kind);
-    let mut users = HashMap::new();
-    pids.iter()
+    let mut users = Users { names: HashMap::new(), timeout };
+    let mut running = program::running(pids, proc, timeout);
+    let mut owners: HashMap<i32, Owner> = pids
+        .iter()
         .filter_map(|&pid| {
             let process = system.process(Pid::from_u32(u32::try_from(pid).ok()?))?;
-            let uid = process.user_id().map(|uid| **uid);
-            let user = uid.map(|uid| users.entry(uid).or_insert_with(|| user_name(uid, timeout)).clone());
             let cgroup = std::fs::read_to_string(proc.join(pid.to_string()).join("cgroup"));
+            let running = running.remove(&pid).unwrap_or_default();
             let owner = Owner {
                 command: Some(process.name().to_string_lossy().into_owned()),
-                user,
+                user: process.user_id().map(|uid| users.name(**uid)),
                 started: i64::try_from(process.start_time()).ok(),
                 membership: cgroup.map(|text| cgroup::parse(&text)).unwrap_or_default(),
+                identity: Identity {
+                    program: users.program(&running),
+                    executable: running.executable,
+                    uid: running.uid,
+                    service: None,
+                },
             };
             Some((pid, owner))
         })
-        .collect()
+        .collect();
+    let services = services(owners.values(), proc, &mut users);
+    for owner in owners.values_mut() {
+        let unit = owner.membership.unit.as_ref();
+        owner.identity.service = unit.and_then(|unit| services.get(unit)).cloned();
+    }
+    owners
+}
+
+/// The services among the units of `owners`.
+fn services<'a>(
+    owners: impl Iterator<Item = &'a Owner>,
+    proc: &Path,
+    users: &mut Users,
+) -> HashMap<String, Service> {
+    let services = owners.map(|owner| &owner.membership).filter(|membership| membership.is_system_service);
+    let units: HashSet<&str> = services.filter_map(|membership| membership.unit.as_deref()).collect();
+    let units: Vec<&str> = units.into_iter().collect();
+    if units.is_empty() {
+        return HashMap::new();
+    }
+    let leaders = unit::leaders(&units, proc);
+    let pids: Vec<i32> = leaders.values().flatten().copied().collect();
+    let running = program::running(&pids, proc, users.timeout);
+    let service = |unit: &&str| {
+        let leaders = leaders.get(unit).into_iter().flatten();
+        let running: Vec<&Running> = leaders.filter_map(|pid| running.get(pid)).collect();
+        let same = running.windows(2).all(|pair| pair[0] == pair[1]);
+        let main = running.first().filter(|_| same).and_then(|running| users.program(running));
+        let uids = running.iter().filter_map(|running| running.uid).collect();
+        ((*unit).to_owned(), Service { unit: (*unit).to_owned(), main, uids })
+    };
+    units.iter().map(service).collect()
+}
+
+/// The names of users, each asked for once.
+struct Users {
+    names: HashMap<u32, String>,
+    timeout: Duration,
+}
+
+impl Users {
+    fn name(&mut self, uid: u32) -> String {
+        let timeout = self.timeout;
+        self.names.entry(uid).or_insert_with(|| user_name(uid, timeout)).clone()
+    }
+
+    fn program(&mut self, running: &Running) -> Option<Program> {
+        let name = running.executable.clone().filter(|_| running.is_the_systems)?;
+        let uid = running.uid?;
+        Some(Program { name, uid, user: self.name(uid) })
+    }
 }
 
 /// The user database may be a directory server that does not answer.

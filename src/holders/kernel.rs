@@ -6,6 +6,7 @@ mod namespaces;
 mod registrations;
 mod swaps;
 mod tasks;
+mod unmount;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::bytes::Bytes;
 use crate::skip::{Kind, Skip};
 use crate::sys::stat::{Stat, is_stand_in, statx_fd};
 use namespaces::{Mounted, Namespace, Namespaces, What};
+pub use unmount::Reached;
 
 /// One way in which the kernel holds an inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub struct KernelHold {
     pub via: KernelVia,
     /// What holds it: a device, a mount point and the way to it, an entry, an event.
     pub name: String,
-    /// Where it can be unmounted, if it is a mount to which a way leads.
+    /// Where it can be unmounted, if it is a mount that is what is seen at its mount point.
     pub mounted: Option<MountedAt>,
 }
 
@@ -37,13 +39,17 @@ impl KernelHold {
     }
 }
 
-/// A mount point, and whose.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A mount, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountedAt {
     /// From the root of its mount namespace.
     pub point: PathBuf,
-    /// A process in that namespace, where it is not our own.
-    pub task: Option<u32>,
+    /// Its number, as in mountinfo.
+    mount: u64,
+    /// The inode number of that namespace, where it is not our own.
+    namespace: Option<u64>,
+    /// A process in it, if there is one.
+    task: Option<u32>,
 }
 
 /// The ways in which the kernel can hold an inode.
@@ -131,7 +137,7 @@ impl Attribution<'_> {
         let points: Vec<&Path> = mounts.iter().map(|mounted| mounted.point.as_path()).collect();
         for (mounted, opened) in mounts.iter().zip(namespace.open(&points, timeout)) {
             let What::Deleted { filesystem, root } = &mounted.what else { continue };
-            let hold = namespaces.hold(namespace, &mounted.point);
+            let hold = namespaces.hold(namespace, mounted);
             let path = self.places.path_of(*filesystem, root);
             match opened.and_then(|fd| statx_fd(fd.as_fd())) {
                 Ok(stat) if mounted.is_shown_by(&stat) => {

@@ -16,7 +16,9 @@ pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<Str
     }
     if let Some(by) = mapped_by(file) {
         notes.push(match method {
-            ReleaseMethod::PunchHole => format!("It is mapped by {by}, which will read zeros from now on."),
+            ReleaseMethod::PunchHole | ReleaseMethod::Unmount => {
+                format!("It is mapped by {by}, which will read zeros from now on.")
+            }
             ReleaseMethod::Truncate => format!("It is mapped by {by}, which will be killed (SIGBUS)."),
         });
     }
@@ -44,6 +46,11 @@ pub(super) fn mapped_by(file: &Holder) -> Option<String> {
     let mapped = processes(file).filter(|process| process.via == "map");
     let names: Vec<String> = mapped.map(name).collect();
     (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The first process that holds it: `postgres 22710`.
+pub(super) fn process(file: &Holder) -> Option<String> {
+    processes(file).next().map(name)
 }
 
 /// What in the kernel holds it: `loop /dev/loop3`.

@@ -4,40 +4,63 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use crate::holders::Program;
 use crate::report::{HeldBy, Holder, Process};
 
 /// A daemon that opens its logs anew when it gets a signal.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reopener {
-    /// As in /proc/PID/comm.
-    command: &'static str,
+    /// Its file, which must be a program of the system's own. What a process calls itself does not count: the
+    /// signal would end another program.
+    executable: &'static str,
     pub(super) signal: &'static str,
     /// Whether every process that has a log open takes the signal so, not only the daemon's main one.
     pub(super) all_take_it: bool,
+    /// As whom it runs besides root.
+    users: &'static [&'static str],
 }
 
-/// Only what the manuals promise.
+/// Only what the manuals promise. The users are those that distributions make for it.
 const REOPENERS: [Reopener; 5] = [
     // rsyslogd(8), SIGNALS: HUP closes all open files.
-    Reopener { command: "rsyslogd", signal: "HUP", all_take_it: true },
+    Reopener { executable: "rsyslogd", signal: "HUP", all_take_it: true, users: &["syslog"] },
     // syslog-ng(8): HUP reloads the configuration, and with it all destinations.
-    Reopener { command: "syslog-ng", signal: "HUP", all_take_it: true },
+    Reopener { executable: "syslog-ng", signal: "HUP", all_take_it: true, users: &[] },
     // nginx.org/en/docs/control.html: USR1 opens log files anew; workers take it, too.
-    Reopener { command: "nginx", signal: "USR1", all_take_it: true },
+    Reopener {
+        executable: "nginx",
+        signal: "USR1",
+        all_take_it: true,
+        users: &["www-data", "nginx", "http"],
+    },
     // httpd.apache.org/docs/current/stopping.html: USR1 is "graceful". A child that gets it ends.
-    Reopener { command: "apache2", signal: "USR1", all_take_it: false },
-    Reopener { command: "httpd", signal: "USR1", all_take_it: false },
+    Reopener { executable: "apache2", signal: "USR1", all_take_it: false, users: &["www-data"] },
+    Reopener { executable: "httpd", signal: "USR1", all_take_it: false, users: &["apache", "http"] },
 ];
 
-/// The daemon that alone holds a file as a log: only to write to it.
+impl Reopener {
+    fn is(&self, program: Option<&Program>) -> bool {
+        program.is_some_and(|program| {
+            let is_trusted = program.uid == 0 || self.users.contains(&program.user.as_str());
+            program.name == self.executable && is_trusted
+        })
+    }
+}
+
+/// The daemon that alone holds a file as a log: only to write to it. In a service it must be what the service
+/// itself runs, which gets the signal.
 pub(super) fn reopener(processes: &[&Process]) -> Option<&'static Reopener> {
-    let command = processes.first()?.command.as_deref()?;
-    let is_log = |process: &&Process| {
+    let is_log = |process: &Process| {
         let flags = process.flags.as_deref().unwrap_or_default();
-        let only_writes = flags.split('|').any(|flag| flag == "O_WRONLY" || flag == "O_APPEND");
-        process.command.as_deref() == Some(command) && process.via == "fd" && only_writes
+        process.via == "fd" && flags.split('|').any(|flag| flag == "O_WRONLY" || flag == "O_APPEND")
     };
-    REOPENERS.iter().find(|daemon| daemon.command == command && processes.iter().all(is_log))
+    let is_its = |daemon: &Reopener, process: &Process| {
+        let is_main =
+            process.identity.service.as_ref().is_none_or(|service| daemon.is(service.main.as_ref()));
+        is_main && daemon.is(process.identity.program.as_ref()) && is_log(process)
+    };
+    let all = |daemon: &&Reopener| processes.iter().all(|process| is_its(daemon, process));
+    REOPENERS.iter().filter(|_| !processes.is_empty()).find(all)
 }
 
 const DATABASES: [&str; 8] =
@@ -45,7 +68,8 @@ const DATABASES: [&str; 8] =
 const DATABASE_FILES: [&str; 5] = ["db", "sqlite", "sqlite3", "ibd", "mdb"];
 const IMAGE_FILES: [&str; 5] = ["qcow2", "img", "raw", "vmdk", "vdi"];
 
-/// What to know before a file is taken from under those who hold it.
+/// What to know before a file is taken from under those who hold it. A process may call itself what it likes,
+/// so the name of its program counts as well: either is enough.
 pub(super) fn warning(file: &Holder) -> Option<&'static str> {
     if file.kind != "file" {
         return None;
@@ -56,8 +80,11 @@ pub(super) fn warning(file: &Holder) -> Option<&'static str> {
             HeldBy::Kernel(_) => None,
         })
     };
-    let commands =
-        |is: fn(&str) -> bool| processes().any(|process| process.command.as_deref().is_some_and(is));
+    let commands = |is: fn(&str) -> bool| {
+        processes().any(|process| {
+            [&process.command, &process.identity.executable].into_iter().flatten().any(|name| is(name))
+        })
+    };
     let extension = extension(file);
     if commands(|command| DATABASES.contains(&command)) || DATABASE_FILES.contains(&extension) {
         Some("a database: stop it in its own way")
@@ -70,8 +97,13 @@ pub(super) fn warning(file: &Holder) -> Option<&'static str> {
     }
 }
 
-/// Mapped to be run: nothing is lost with it.
+/// Mapped to be run: nothing is lost with it. By its place, too, as anybody may name a file so.
 fn is_library(file: &Holder) -> bool {
+    const PLACES: [&str; 4] = ["/usr", "/lib", "/lib64", "/opt"];
+    let is_there = |path: &Path| PLACES.iter().any(|place| path.starts_with(place));
+    if !file.path.as_deref().is_some_and(is_there) {
+        return false;
+    }
     let name = file.path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
     extension(file) == "so" || name.contains(".so.")
 }

@@ -1,8 +1,27 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::holders::{Identity, Program, Service};
 use crate::report::{HeldBy, Kernel, Process};
 
 const MIB: u64 = 1 << 20;
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A program of the system's, as root runs it.
+fn program(name: &str) -> Program {
+    Program { name: name.to_owned(), uid: 0, user: "root".to_owned() }
+}
+
+fn runs(unit: &str, main: Option<Program>) -> Service {
+    Service { unit: unit.to_owned(), main, uids: vec![0] }
+}
+
+/// The process as somebody else.
+fn but(process: &Process, change: impl FnOnce(&mut Identity)) -> Process {
+    let mut identity = Identity::clone(&process.identity);
+    change(&mut identity);
+    Process { identity: Arc::new(identity), ..process.clone() }
+}
 
 fn log(pid: i32, command: &str, service: Option<&str>) -> Process {
     Process {
@@ -11,7 +30,12 @@ fn log(pid: i32, command: &str, service: Option<&str>) -> Process {
         via: "fd",
         flags: Some("O_WRONLY|O_APPEND".into()),
         command: Some(command.to_owned()),
-        system_service: service.map(str::to_owned),
+        identity: Arc::new(Identity {
+            executable: Some(command.to_owned()),
+            program: Some(program(command)),
+            uid: Some(0),
+            service: service.map(|unit| runs(unit, Some(program(command)))),
+        }),
         ..Process::default()
     }
 }
@@ -24,13 +48,21 @@ fn held(inode: u64, mib: u64, processes: Vec<Process>) -> Holder {
     file(inode, mib * MIB, processes.into_iter().map(HeldBy::Process).collect())
 }
 
-fn kernel(via: &'static str, name: &str, mounted: Option<MountedAt>) -> HeldBy {
-    HeldBy::Kernel(Kernel { via, name: name.to_owned(), mounted })
+fn kernel(via: &'static str, name: &str) -> HeldBy {
+    HeldBy::Kernel(Kernel { via, name: name.to_owned(), can_be_unmounted: false })
+}
+
+fn mount() -> HeldBy {
+    HeldBy::Kernel(Kernel { via: "mount", name: String::new(), can_be_unmounted: true })
+}
+
+fn on(is_listed: bool) -> Place<'static> {
+    Place { mountpoint: Path::new("/m"), is_listed }
 }
 
 /// Group, MiB and command of each.
 fn advice(holders: &[Holder]) -> Vec<(usize, u64, String)> {
-    let all = advise(holders, &[], Some(Path::new("/m"))).into_iter();
+    let all = advise(holders, &[], on(true)).into_iter();
     all.map(|remedy| (remedy.group, remedy.frees_bytes.0 / MIB, remedy.command.join(" "))).collect()
 }
 
@@ -47,7 +79,7 @@ fn a_service_frees_what_it_alone_holds() {
         file(bytes, bytes, processes.collect())
     };
     let mut by_kernel = held(100, &[a]);
-    by_kernel.held_by.push(kernel("loop", "/dev/loop0", None));
+    by_kernel.held_by.push(kernel("loop", "/dev/loop0"));
     let holders = [
         held(5, &[a]),
         held(7, &[b]),
@@ -57,7 +89,7 @@ fn a_service_frees_what_it_alone_holds() {
         held(0, &[a]),
         by_kernel,
     ];
-    let restarts: Vec<_> = advise(&holders, &[], None)
+    let restarts: Vec<_> = advise(&holders, &[], on(false))
         .into_iter()
         .map(|remedy| (remedy.action, remedy.command[2].clone(), remedy.frees_bytes))
         .collect();
@@ -112,6 +144,10 @@ fn containers_are_restarted_by_what_runs_them() {
     assert_eq!(restart(Some(Runtime::Podman)), "podman restart 0123456789ab");
     assert_eq!(restart(Some(Runtime::Kubernetes)), "crictl stop 0123456789ab");
     assert_eq!(restart(None), "whyfull release 5:7 --inode 4");
+    let nested = Process { nested_container: Some("b".repeat(64)), ..inside(Some(Runtime::Docker)) };
+    let outer = advise(&[held(4, 2, vec![nested])], &[], on(true)).remove(1);
+    assert_eq!(outer.command.join(" "), "docker restart 0123456789ab");
+    assert!(outer.warning.unwrap().contains("a container within"));
     let both = held(4, 2, vec![inside(Some(Runtime::Docker)), log(6, "tail", None)]);
     assert_eq!(commands(both)[1], "whyfull release 5:7 --inode 4");
 }
@@ -119,16 +155,111 @@ fn containers_are_restarted_by_what_runs_them() {
 #[test]
 fn the_kernel_is_told_to_let_go() {
     let by = |hold| commands(file(4, 2 * MIB, vec![hold]));
+    let unmount = "whyfull release inode:4 --filesystem /m --unmount";
     let copy = "whyfull recover inode:4 --filesystem /m DEST";
-    assert_eq!(by(kernel("loop", "/dev/loop3", None)), [copy, "losetup -d /dev/loop3"]);
-    let at = |task| Some(MountedAt { point: "/a point".into(), task });
-    assert_eq!(by(kernel("mount", "", at(None))), [copy, "umount /a point"]);
-    assert_eq!(by(kernel("mount", "", at(Some(7)))), [copy, "nsenter -t 7 -m umount /a point"]);
-    assert_eq!(by(kernel("mount", "", None)), [copy]);
-    assert_eq!(by(kernel("binfmt_misc", "x", None)), [copy]);
-    assert!(by(kernel("swap", "/swapfile", None)).is_empty());
-    let twice = vec![kernel("loop", "/dev/loop3", None), kernel("loop", "/dev/loop4", None)];
-    assert_eq!(commands(file(4, 2 * MIB, twice)), [copy]);
+    assert_eq!(by(kernel("loop", "/dev/loop3")), [copy, "losetup -d /dev/loop3"]);
+    assert_eq!(by(mount()), [copy, unmount]);
+    assert_eq!(by(kernel("mount", "")), [copy]);
+    assert_eq!(by(kernel("binfmt_misc", "x")), [copy]);
+    assert!(by(kernel("swap", "/swapfile")).is_empty());
+    let twice = |first, second| commands(file(4, 2 * MIB, vec![first, second]));
+    assert_eq!(twice(kernel("loop", "/dev/loop3"), kernel("loop", "/dev/loop4")), [copy]);
+    assert_eq!(twice(mount(), mount()), [copy, unmount]);
+    assert_eq!(twice(mount(), kernel("mount", "")), [copy]);
+    assert_eq!(twice(mount(), HeldBy::Process(log(5, "java", None))), ["whyfull recover 5:7 --inode 4 DEST"]);
+    // Where no list has the number, the mount has.
+    let listed_nowhere = advise(&[file(4, 2 * MIB, vec![mount()])], &[], on(false));
+    assert_eq!(listed_nowhere.first().map(|remedy| remedy.command.join(" ")).as_deref(), Some(unmount));
+}
+
+/// Whatever it is about, what runs is a program that root's PATH leads to, in root's own namespaces.
+#[test]
+fn no_command_runs_a_program_in_a_place_of_others() {
+    const RUN: [&str; 7] = ["whyfull", "systemctl", "kill", "losetup", "docker", "podman", "crictl"];
+    let inside =
+        |runtime| Process { container: Some(ID.to_owned()), runtime: Some(runtime), ..log(5, "x", None) };
+    let mut holders =
+        vec![file(1, 2 * MIB, vec![mount()]), file(2, 2 * MIB, vec![kernel("loop", "/dev/loop3")])];
+    holders.push(held(3, 2, vec![log(5, "nginx", Some("nginx.service"))]));
+    holders.push(held(4, 2, vec![log(6, "nginx", None)]));
+    for (inode, runtime) in [Runtime::Docker, Runtime::Podman, Runtime::Kubernetes].into_iter().enumerate() {
+        holders.push(held(10 + inode as u64, 2, vec![inside(runtime)]));
+    }
+    let all = advise(&holders, &[], on(true));
+    for remedy in &all {
+        assert!(RUN.contains(&remedy.command[0].as_str()), "{remedy:?}");
+        let elsewhere = |word: &String| ["nsenter", "chroot", "exec", "umount"].contains(&word.as_str());
+        assert!(!remedy.command.iter().any(elsewhere), "{remedy:?}");
+    }
+    let run: std::collections::BTreeSet<_> = all.iter().map(|remedy| remedy.command[0].as_str()).collect();
+    assert_eq!(run.len(), RUN.len(), "{all:?}");
+}
+
+#[test]
+fn what_a_process_calls_itself_brings_no_signal() {
+    let signals = |process: Process| {
+        let all = advise(&[held(4, 2, vec![process])], &[], on(true));
+        all.iter().any(|remedy| remedy.action == Action::ReopenLogs)
+    };
+    for service in [None, Some("nginx.service")] {
+        let real = log(5, "nginx", service);
+        assert!(signals(real.clone()));
+        assert!(!signals(but(&real, |it| it.program = None)), "not the system's program");
+        assert!(!signals(but(&real, |it| it.program = Some(program("python3")))), "another program");
+        let by = |uid, user: &str| {
+            let program = Program { name: "nginx".to_owned(), uid, user: user.to_owned() };
+            but(&real, |it| it.program = Some(program))
+        };
+        assert!(signals(by(33, "www-data")));
+        assert!(!signals(by(1000, "alice")), "anybody may run it");
+        assert!(!signals(by(1000, "root2")));
+    }
+    // Its own name does not count.
+    assert!(signals(Process { command: Some("renamed".to_owned()), ..log(5, "nginx", None) }));
+    // cron.service, in which root's own nginx was started.
+    let main = |main| but(&log(5, "nginx", None), |it| it.service = Some(runs("cron.service", main)));
+    assert!(!signals(main(Some(program("cron")))));
+    assert!(!signals(main(None)));
+}
+
+#[test]
+fn a_service_is_restarted_for_what_is_its_own() {
+    let restart = |holder: Holder| {
+        let all = advise(&[holder], &[], on(true)).into_iter();
+        all.filter(|remedy| remedy.action == Action::RestartUnit).map(|remedy| remedy.warning).next()
+    };
+    let by = |uid| but(&log(5, "java", Some("a.service")), |it| it.uid = uid);
+    assert_eq!(restart(held(4, 2, vec![by(Some(0))])), Some(None));
+    assert_eq!(restart(held(4, 2, vec![by(Some(33))])), Some(None));
+    // A user's job in cron.service, a user's CGI.
+    assert_eq!(restart(held(4, 2, vec![by(Some(1000))])), None);
+    assert_eq!(restart(held(4, 2, vec![by(None)])), None);
+    let service = Service { uids: vec![1000], ..runs("a.service", None) };
+    let its_user = but(&by(Some(1000)), |it| it.service = Some(service));
+    assert_eq!(restart(held(4, 2, vec![its_user])), Some(None));
+    let both = restart(held(4, 2, vec![by(Some(0)), by(Some(1000))])).flatten().unwrap();
+    assert!(both.contains("outlive"), "{both}");
+    // Opened by its owner, or sent by him.
+    let of = |uid| restart(Holder { uid, ..held(4, 2, vec![by(Some(0))]) }).flatten();
+    assert_eq!((of(0), of(33)), (None, None));
+    assert!(of(1000).unwrap().contains("sent"));
+}
+
+#[test]
+fn what_was_only_sent_to_somebody_restarts_nobody() {
+    let queued = |process: Process| Process { via: "socket", flags: None, ..process };
+    let actions = |processes: Vec<Process>| {
+        let all = advise(&[held(4, 2, processes)], &[], on(true)).into_iter();
+        all.map(|remedy| remedy.action).collect::<Vec<_>>()
+    };
+    let service = log(5, "rsyslogd", Some("rsyslog.service"));
+    let container =
+        Process { container: Some(ID.to_owned()), runtime: Some(Runtime::Docker), ..log(6, "x", None) };
+    let on_its_own = [Action::Recover, Action::Release];
+    assert_eq!(actions(vec![queued(service.clone())]), on_its_own);
+    assert_eq!(actions(vec![queued(container)]), on_its_own);
+    assert_eq!(actions(vec![queued(log(7, "nginx", None))]), on_its_own);
+    assert_eq!(actions(vec![service.clone(), queued(service)]), on_its_own);
 }
 
 #[test]
@@ -140,14 +271,14 @@ fn what_runs_or_is_mapped_is_not_emptied() {
     assert!(commands(held(4, 0, vec![log(5, "java", None)])).is_empty());
     let queued = held(4, 2, vec![via("socket")]);
     assert_eq!(commands(queued.clone())[1], "whyfull release inode:4 --filesystem /m");
-    assert!(advise(std::slice::from_ref(&queued), &[], None).is_empty());
+    assert!(advise(std::slice::from_ref(&queued), &[], on(false)).is_empty());
     assert!(commands(Holder { in_deleted_subvolume: true, ..queued }).is_empty());
 }
 
 #[test]
 fn who_might_be_harmed_is_told_first() {
     let warned = |holder: Holder| {
-        let all = advise(&[holder], &[], None);
+        let all = advise(&[holder], &[], on(false));
         assert!(all.iter().all(|remedy| remedy.loses_data || remedy.warning.is_none()));
         all.into_iter().find_map(|remedy| remedy.warning).unwrap_or_default()
     };
@@ -170,7 +301,7 @@ fn who_might_be_harmed_is_told_first() {
 fn what_is_hidden_is_pointed_out_until_it_is_listed() {
     let hidden = |bytes, largest| Hidden { mountpoint: "/m".into(), bytes: Bytes(bytes), inodes: 2, largest };
     let all = [hidden(2 << 20, None), hidden(3 << 20, Some(Vec::new())), hidden(4096, None)];
-    let [remedy] = advise(&[], &all, None).try_into().unwrap();
+    let [remedy] = advise(&[], &all, on(false)).try_into().unwrap();
     assert_eq!((remedy.action, remedy.frees_bytes), (Action::ListHidden, Bytes(2 << 20)));
     assert_eq!(remedy.command, ["whyfull", "--hidden", "/m"]);
 }

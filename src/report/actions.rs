@@ -125,4 +125,6 @@ pub enum ReleaseMethod {
     PunchHole,
     /// The file is empty, and its writer goes on at its beginning.
     Truncate,
+    /// The mounts that keep it are unmounted.
+    Unmount,
 }

@@ -3,6 +3,8 @@
 //! request and hangs cannot be interrupted, even by SIGKILL, and a process ends only when all its
 //! threads have.
 
+mod unmount;
+
 use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -18,7 +20,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 
 use super::message::{self, Answer, Found};
+use super::stat::{Stat, statx_fd};
 use super::{Dev, loop_device};
+pub use unmount::{Spot, unmount};
 
 /// Whether `path` can be opened (with `O_PATH`) and its filesystem asked for its size within
 /// `timeout`, whatever the answer.
@@ -80,7 +84,23 @@ pub fn open_each(
     Ok(answers.into_iter().map(|answer| answer?.fd.ok_or(Errno::EBADF)).collect())
 }
 
-/// Device and inode number of the file behind a loop device, or why they are not known.
+/// Device and inode number of what each of these paths leads to.
+pub fn identities(paths: &[CString], timeout: Duration) -> Result<Vec<Backing>, Errno> {
+    let look = |index: usize| {
+        let path = paths.get(index).ok_or(Errno::EINVAL)?;
+        let found = open(path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let Stat { dev, inode, .. } = statx_fd(found.as_fd())?;
+        Ok(Found { numbers: [u64::from(dev.major) << 32 | u64::from(dev.minor), inode], fd: None })
+    };
+    let unpack = |[dev, inode]: [u64; 2]| {
+        let half = |number: u64| u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
+        (Dev { major: half(dev >> 32), minor: half(dev) }, inode)
+    };
+    let answers = send_ahead(paths.len(), Given::Nothing, timeout, look)?.into_iter();
+    Ok(answers.map(|answer| answer.map(|found| unpack(found.numbers))).collect())
+}
+
+/// Device and inode number of a file, or why they are not known.
 pub type Backing = Result<(Dev, u64), Errno>;
 
 /// What is behind each of these loop devices, given by node and number. A

@@ -25,6 +25,8 @@ pub struct Stat {
     pub links: u32,
     /// File type and permissions, as `st_mode`.
     pub mode: u32,
+    /// Whose it is.
+    pub uid: u32,
     /// Allocated bytes: `st_blocks * 512`.
     pub allocated: u64,
     /// Apparent size in bytes.
@@ -132,6 +134,8 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Stat, Errno> {
     let flags = flags | libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
     let mask = libc::STATX_TYPE
         | libc::STATX_INO
+        | libc::STATX_MODE
+        | libc::STATX_UID
         | libc::STATX_NLINK
         | libc::STATX_BLOCKS
         | libc::STATX_SIZE
@@ -154,6 +158,7 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Stat, Errno> {
         inode: raw.stx_ino,
         links: raw.stx_nlink,
         mode: u32::from(raw.stx_mode),
+        uid: raw.stx_uid,
         allocated: raw.stx_blocks.saturating_mul(BLOCK_UNIT),
         size: raw.stx_size,
         modified: raw.stx_mtime.tv_sec,

@@ -68,6 +68,10 @@ pub(crate) struct Release {
     #[arg(long)]
     truncate: bool,
 
+    /// Unmount inode:N, which nothing but mounts keeps, in whatever mount namespace they are
+    #[arg(long, requires = "filesystem", conflicts_with_all = ["truncate", "force", "inode"])]
+    pub(crate) unmount: bool,
+
     /// Do not ask
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -148,6 +152,11 @@ impl Release {
     pub(crate) fn request(&self) -> release::Request {
         let wanted = self.which.wanted(self.what, &self.basics);
         release::Request { wanted, truncate: self.truncate, force: self.force }
+    }
+
+    /// What is to be unmounted.
+    pub(crate) fn mounted(&self) -> Wanted {
+        self.which.wanted(self.what, &self.basics)
     }
 }
 

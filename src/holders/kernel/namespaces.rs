@@ -95,22 +95,23 @@ impl Namespaces {
         self.all.iter()
     }
 
-    /// A mount as a holder: named by its mount point, and how to get there.
-    pub(super) fn hold(&self, namespace: &Namespace, at: &Path) -> KernelHold {
-        let point = at.display();
-        let mounted = |task| Some(MountedAt { point: at.to_owned(), task });
-        let (name, mounted) = match namespace.inode {
-            None => (point.to_string(), mounted(None)),
+    /// A mount as a holder: named by its mount point and its namespace.
+    pub(super) fn hold(&self, namespace: &Namespace, mounted: &Mounted) -> KernelHold {
+        let Mounted { id, point, .. } = mounted;
+        let at = MountedAt { point: point.clone(), mount: *id, namespace: namespace.inode, task: None };
+        let shown = point.display();
+        let (name, task) = match namespace.inode {
+            None => (shown.to_string(), None),
             Some(inode) => {
                 let tasks = self.tasks.get_or_init(|| tasks(&self.proc, true, self.timeout));
                 match tasks.by_namespace.get(&inode) {
-                    Some(&task) => (format!("{point} (nsenter -t {task} -m)"), mounted(Some(task))),
-                    None if tasks.all => (format!("{point} (mnt:[{inode}], no process)"), None),
-                    None => (format!("{point} (mnt:[{inode}])"), None),
+                    Some(&task) => (format!("{shown} (seen by process {task})"), Some(task)),
+                    None if tasks.all => (format!("{shown} (mnt:[{inode}], no process)"), None),
+                    None => (format!("{shown} (mnt:[{inode}])"), None),
                 }
             }
         };
-        KernelHold { via: KernelVia::Mount, name, mounted }
+        KernelHold { via: KernelVia::Mount, name, mounted: Some(MountedAt { task, ..at }) }
     }
 }
 

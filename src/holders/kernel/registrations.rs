@@ -26,7 +26,7 @@ pub(super) fn read(namespaces: &Namespaces, timeout: Duration) -> Vec<Claim> {
                 What::BinfmtMisc => kept_interpreters(namespace, point, timeout),
                 What::Tracefs => probed_files(namespace, point, timeout),
                 What::Image { file } => {
-                    let mut hold = namespaces.hold(namespace, point);
+                    let mut hold = namespaces.hold(namespace, mounted);
                     if !namespace.shows(mounted, timeout) {
                         hold.mounted = None;
                     }

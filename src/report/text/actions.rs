@@ -3,6 +3,7 @@
 
 use super::{Screen, Style};
 use crate::bytes::{Bytes, Gap};
+use crate::escape;
 use crate::report::{Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved};
 
 /// `Recovered 31.8 GiB of /var/log/app.log as /mnt/backup/app.log.`
@@ -66,15 +67,24 @@ pub fn render_plan(plan: &Released, style: &Style) -> String {
             "The {bytes} will be freed, and the program writes on at the beginning of an empty file. What was in \
              it is lost for good."
         ),
+        ReleaseMethod::Unmount => format!(
+            "That will be unmounted, by whyfull itself: no other program is run. Then the {bytes} are free, and what \
+             was in it is lost for good."
+        ),
     });
     notes(&mut screen, &plan.notes);
-    screen.blank();
     let what = &plan.what;
-    let which = match &plan.filesystem {
-        Some(path) => format!("{what} --filesystem {}", screen.path(path)),
-        None => format!("{what} --inode {}", file.inode),
+    let which = match (&plan.filesystem, plan.method) {
+        // As a shell takes it: the name may be a user's.
+        (Some(path), _) => Some(format!("{what} --filesystem {}", escape::shell_path(path, style.unicode))),
+        (None, ReleaseMethod::Unmount) => None,
+        (None, _) => Some(format!("{what} --inode {}", file.inode)),
     };
-    screen.sentence(&format!("To keep a copy first: sudo whyfull recover {which} DEST"));
+    if let Some(which) = which.filter(|_| file.kind != "directory") {
+        screen.blank();
+        // Not wrapped, so that it can be copied.
+        screen.line(&format!("To keep a copy first: sudo whyfull recover {which} DEST"));
+    }
     screen.text
 }
 
@@ -92,7 +102,7 @@ pub fn render_released(released: &Released, style: &Style) -> String {
     };
     let holders: Vec<String> = released.file.held_by.iter().map(|held_by| holder(&screen, held_by)).collect();
     screen.sentence(&format!("Freed {freed} of {name}; {regained}."));
-    for holder in holders {
+    for holder in holders.iter().filter(|_| released.method != ReleaseMethod::Unmount) {
         screen.line(&format!("  still held by {holder}"));
     }
     notes(&mut screen, &released.notes);
@@ -130,6 +140,7 @@ fn holder(screen: &Screen<'_>, held_by: &HeldBy) -> String {
     let how = match process.via {
         "map" => "mapped".to_owned(),
         "exe" => "running program".to_owned(),
+        "socket" => format!("queued in a socket, descriptor {}", process.fd.unwrap_or_default()),
         via => process.fd.map_or_else(|| via.to_owned(), |fd| format!("descriptor {fd}")),
     };
     let flags = process.flags.as_deref().map(|flags| format!(", {flags}")).unwrap_or_default();

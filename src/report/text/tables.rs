@@ -131,11 +131,12 @@ pub(super) fn short(screen: &Screen<'_>, command: &str) -> String {
 /// is a thread where a thread alone holds it: its number opens the same table in /proc.
 fn handle(holder: &Holder) -> String {
     let handle = match holder.held_by.first() {
-        Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) => {
+        // What waits in a queue is not to be had through the socket's descriptor.
+        Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) if *via != "socket" => {
             let what = fd.map_or_else(|| (*via).to_owned(), |fd| fd.to_string());
             format!("{}:{what}", tid.unwrap_or(*pid))
         }
-        Some(HeldBy::Kernel(_)) | None => format!("inode:{}", holder.inode),
+        _ => format!("inode:{}", holder.inode),
     };
     let more = match holder.held_by.len() {
         0 | 1 => String::new(),
@@ -147,6 +148,9 @@ fn handle(holder: &Holder) -> String {
 /// The process's command; in its place what in the kernel holds it.
 fn command(holder: &Holder) -> Cow<'_, str> {
     match holder.held_by.first() {
+        Some(HeldBy::Process(Process { via: "socket", command, pid, .. })) => {
+            format!("queued for {} {pid}", command.as_deref().unwrap_or("process")).into()
+        }
         Some(HeldBy::Process(process)) => process.command.as_deref().unwrap_or_default().into(),
         // A device says itself what it is.
         Some(HeldBy::Kernel(Kernel { via: "loop", name, .. })) => name.into(),
@@ -158,6 +162,10 @@ fn command(holder: &Holder) -> Cow<'_, str> {
 /// The unit, or the container where there is one: the first digits of its id, as its runtime shows it.
 fn unit(holder: &Holder) -> &str {
     let Some(HeldBy::Process(process)) = holder.held_by.first() else { return "" };
+    if process.via == "socket" {
+        // It was only sent there.
+        return "";
+    }
     let container = process.container.as_deref().map(|id| id.get(..SHORT_ID).unwrap_or(id));
     container.or(process.unit.as_deref()).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! Snapshots of the screens, and what holds for every screen.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anstream::adapter::strip_str;
@@ -8,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::census::Tally;
-use crate::holders::MountedAt;
+use crate::holders::{Identity, Program, Service};
 use crate::ledger::{Ledger, Views};
 use crate::limits::Limits;
 use crate::report::{
@@ -39,7 +40,13 @@ fn style() -> Style {
 
 fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str, age: u64) -> Holder {
     let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let service = named(unit).filter(|unit| unit != "session-3.scope");
+    let program = Some(Program { name: command.to_owned(), uid: 0, user: "root".to_owned() });
+    let service = named(unit).filter(|unit| unit != "session-3.scope").map(|unit| Service {
+        unit,
+        main: program.clone(),
+        uids: vec![0],
+    });
+    let identity = Arc::new(Identity { program, uid: Some(0), service, ..Identity::default() });
     let process = Process {
         pid,
         fd: Some(fd),
@@ -55,7 +62,7 @@ fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str,
         bytes: Bytes(tenths * TENTH),
         path: Some(path.into()),
         written: Some(now() - Duration::from_secs(age)),
-        held_by: vec![HeldBy::Process(Process { system_service: service, ..process })],
+        held_by: vec![HeldBy::Process(Process { identity, ..process })],
         ..Holder::default()
     }
 }
@@ -97,6 +104,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         largest: None,
     });
     let free = (100 * GIB).saturating_sub(views.used.0);
+    let place = crate::remedy::Place { mountpoint: "/".as_ref(), is_listed: true };
     Filesystem {
         mountpoint: "/".into(),
         root: "/".into(),
@@ -122,7 +130,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         gap_bytes: ledger.gap,
         ledger: ledger.rows.iter().map(row).collect(),
         unexplained_bound_bytes: ledger.bound,
-        remedies: crate::remedy::advise(&holders, hidden.as_slice(), Some("/".as_ref())),
+        remedies: crate::remedy::advise(&holders, hidden.as_slice(), place),
         holders,
         unattributed_reasons: Vec::new(),
         hidden: hidden.into_iter().collect(),
@@ -220,7 +228,8 @@ fn what_mount_points_hide() {
         |path: &str, tenths, inodes| Entry { path: path.into(), bytes: Bytes(tenths * TENTH), inodes };
     disk.hidden[0].largest =
         Some(vec![entry("/var/lib/docker/overlay2", 18, 290), entry("/var/lib/docker/old\nimage.tar", 3, 1)]);
-    disk.remedies = crate::remedy::advise(&disk.holders, &disk.hidden, None);
+    let place = crate::remedy::Place { mountpoint: "/".as_ref(), is_listed: false };
+    disk.remedies = crate::remedy::advise(&disk.holders, &disk.hidden, place);
     let empty =
         |path: &str, largest| Hidden { mountpoint: path.into(), bytes: Bytes(4096), inodes: 1, largest };
     disk.hidden.extend([
@@ -334,17 +343,27 @@ fn held_by_the_kernel() {
             20,
             13,
             "mount",
-            "/var/lib/containers/a/b/c/resolv.conf (nsenter -t 4711 -m)",
+            "/var/lib/containers/a/b/c/resolv.conf (seen by process 4711)",
             "/etc/resolv.conf",
         ),
         holder(1, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 60),
     ];
     holders[2].held_by.push(both);
     let HeldBy::Kernel(mount) = &mut holders[1].held_by[0] else { unreachable!() };
-    mount.mounted =
-        Some(MountedAt { point: "/var/lib/containers/a/b/c/resolv.conf".into(), task: Some(4711) });
+    mount.can_be_unmounted = true;
     let views = Views { kernel: tally(220, 2), unlinked: tally(1, 1), ..full_views() };
     insta::assert_snapshot!(screen(&report(vec![filesystem(&views, holders)]), &style()));
+}
+
+#[test]
+fn a_queued_descriptor_is_told_as_queued() {
+    let mut queued = holder(20, 903, 7, "rsyslogd", "rsyslog.service", "/srv/data", 60);
+    let HeldBy::Process(process) = &mut queued.held_by[0] else { unreachable!() };
+    (process.via, process.flags) = ("socket", None);
+    let disk = filesystem(&Views { unlinked: tally(20, 1), ..full_views() }, vec![queued]);
+    let screen = screen(&report(vec![disk]), &style());
+    assert!(screen.contains("inode:4063241  queued for rsyslogd 903  /srv/data"), "{screen}");
+    assert!(!screen.contains("rsyslog.service") && !screen.contains("903:7"), "{screen}");
 }
 
 #[test]
