@@ -204,7 +204,7 @@ fn in_the_namespace_of_a_process() {
     File::create(&point).unwrap();
     let namespace = Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&path, &point]);
     fs::remove_file(&path).unwrap();
-    let way = format!("{} (nsenter -t {} -m)", point.display(), namespace.pid());
+    let way = format!("{} (seen by process {})", point.display(), namespace.pid());
     let held_by = [kernel("mount", &way)];
     assert_only(&report(fs.path()), inode, 64 * KIB, &held_by);
     // With fewer rights, the namespaces of processes are read.

@@ -6,7 +6,7 @@
 mod support;
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,9 +14,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use support::filesystem::{Filesystem, bind};
-use support::held::mount_erofs;
+use support::held::{Held, mount_erofs};
 use support::holder::Holder;
 use support::kernel::{Namespace, file};
+use support::programs::{in_control_group, install};
 use support::report::{holder_of, list, number, only, report};
 use support::{KIB, MIB};
 
@@ -39,7 +40,9 @@ fn carry_out(command: &[String]) {
         "whyfull" => env!("CARGO_BIN_EXE_whyfull"),
         other => other,
     };
-    let output = Command::new(program).args(&command[1..]).output().unwrap();
+    // Nobody is there to be asked.
+    let yes = (command.get(1).map(String::as_str) == Some("release")).then_some("--yes");
+    let output = Command::new(program).args(&command[1..]).args(yes).output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
@@ -68,7 +71,8 @@ fn frees(fs: &Filesystem, action: &str) -> Vec<String> {
 fn a_log_is_reopened() {
     require_root!();
     let fs = Filesystem::ext4(64 * MIB);
-    let holder = Holder::start("log", &fs.path().join("log"));
+    let daemon = install(&fs, "rsyslogd");
+    let holder = Holder::start_program(&daemon, "log", &fs.path().join("log"), false);
     let report = report(fs.path());
     let by = &holder_of(only(&report), holder.inode())["held_by"][0];
     if !by["container"].is_null() || by["unit"].as_str().is_some_and(|unit| unit.ends_with(".service")) {
@@ -81,13 +85,6 @@ fn a_log_is_reopened() {
     let before = fs.used();
     carry_out(&command(&remedy));
     comes_free(&fs, before, &remedy);
-}
-
-/// Lets /proc say, in this test only, that a process is in a control group of that name.
-fn in_control_group(fs: &Filesystem, pid: u64, path: &str) {
-    let text = fs.beside(format!("of-{pid}")).join("cgroup");
-    fs::write(&text, format!("0::{path}\n")).unwrap();
-    bind(&text, Path::new(&format!("/proc/{pid}/cgroup")));
 }
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -122,9 +119,11 @@ fn services_and_containers() {
             &["systemctl", "kill", "--kill-who=main", "--signal=HUP", "whyfull-test.service"],
         ),
     ];
+    let layer = Filesystem::tmpfs(MIB);
+    let daemon = install(&layer, "rsyslogd");
     for (group, situation, action, signal, words) in cases {
         let fs = Filesystem::ext4(64 * MIB);
-        let holder = Holder::start(situation, &fs.path().join("file"));
+        let holder = Holder::start_program(&daemon, situation, &fs.path().join("file"), false);
         in_control_group(&fs, holder.pid(), group);
         let (remedy, before) = (remedy(&fs, action), fs.used());
         assert_eq!(command(&remedy), words);
@@ -156,10 +155,8 @@ fn a_copy_is_kept_and_the_file_released() {
     assert_eq!(destination.metadata().unwrap().len(), MIB);
     let release = remedy(&fs, "release");
     assert_eq!((&release["inode"], &release["group"]), (&copy["inode"], &copy["group"]));
-    let mut words = command(&release);
-    words.push("--yes".to_owned());
     let before = fs.used();
-    carry_out(&words);
+    carry_out(&command(&release));
     assert_eq!(i128::from(before - fs.used()), number(&release["frees_bytes"]));
 }
 
@@ -196,16 +193,22 @@ fn a_loop_device_is_detached() {
     }
 }
 
+/// By whyfull itself, wherever the mount is.
+fn unmount(fs: &Filesystem, inode: u64) -> Vec<String> {
+    let (what, filesystem) = (format!("inode:{inode}"), path_text(fs.path()));
+    ["whyfull", "release", &what, "--filesystem", filesystem, "--unmount"].map(str::to_owned).to_vec()
+}
+
 #[test]
 fn a_mount_is_unmounted() {
     require_root!();
     for fs in [Filesystem::ext4(64 * MIB), Filesystem::tmpfs(MIB)] {
         let (path, at) = (fs.path().join("file"), fs.beside("a point").join("x"));
-        file(&path, 64 * KIB);
+        let inode = file(&path, 64 * KIB);
         File::create(&at).unwrap();
         bind(&path, &at);
         fs::remove_file(&path).unwrap();
-        assert_eq!(frees(&fs, "unmount"), ["umount", at.to_str().unwrap()]);
+        assert_eq!(frees(&fs, "unmount"), unmount(&fs, inode));
     }
 }
 
@@ -214,12 +217,35 @@ fn a_mount_in_another_namespace_is_unmounted_there() {
     require_root!();
     let fs = Filesystem::ext4(64 * MIB);
     let (path, point) = (fs.path().join("file"), fs.beside("at").join("x"));
-    file(&path, 64 * KIB);
+    let inode = file(&path, 64 * KIB);
     File::create(&point).unwrap();
-    let namespace = Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&path, &point]);
+    let namespaces =
+        [(); 2].map(|()| Namespace::new(&["--mount"], r#"mount --bind "$1" "$2""#, &[&path, &point]));
     fs::remove_file(&path).unwrap();
-    let pid = namespace.pid().to_string();
-    assert_eq!(frees(&fs, "unmount"), ["nsenter", "-t", &pid, "-m", "umount", point.to_str().unwrap()]);
+    assert_eq!(frees(&fs, "unmount"), unmount(&fs, inode));
+    drop(namespaces);
+}
+
+/// Nothing keeps the namespace but a descriptor of somebody who is not in it.
+#[test]
+fn a_mount_in_a_namespace_without_a_process_is_unmounted() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let held = Held::by_namespace_without_process(&fs);
+    assert_eq!(frees(&fs, "unmount"), unmount(&fs, held.inode));
+}
+
+/// A directory has blocks of its own.
+#[test]
+fn a_mounted_directory_is_unmounted() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let (directory, at) = (fs.path().join("directory"), fs.beside("at"));
+    fs::create_dir(&directory).unwrap();
+    let inode = directory.metadata().unwrap().ino();
+    bind(&directory, &at);
+    fs::remove_dir(&directory).unwrap();
+    assert_eq!(frees(&fs, "unmount"), unmount(&fs, inode));
 }
 
 /// Mounted without any loop device, Linux 6.12; not to be unmounted where another mount lies over it.
@@ -228,13 +254,14 @@ fn a_mounted_image_is_unmounted() {
     require_root!();
     let fs = Filesystem::ext4(64 * MIB);
     let (image, at) = mount_erofs(&fs);
+    let inode = image.metadata().unwrap().ino();
     fs::remove_file(&image).unwrap();
     bind(&fs.beside("cover"), &at);
     let covered = report(fs.path());
     assert_eq!(list(&only(&covered)["holders"][0]["held_by"]).len(), 1, "{covered:#}");
     assert_eq!(list(&only(&covered)["remedies"]).len(), 0, "{covered:#}");
     nix::mount::umount(&at).unwrap();
-    assert_eq!(frees(&fs, "unmount"), ["umount", path_text(&at)]);
+    assert_eq!(frees(&fs, "unmount"), unmount(&fs, inode));
 }
 
 fn path_text(path: &Path) -> &str {

@@ -38,6 +38,17 @@ impl Holder {
         Self::run(situation, command)
     }
 
+    /// As a program of another name; by nobody, if wanted.
+    pub(crate) fn start_program(program: &Path, situation: &str, path: &Path, as_nobody: bool) -> Self {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(program);
+        command.arg(situation).arg(path);
+        if as_nobody {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Self::run(situation, command)
+    }
+
     fn start_with(situation: &str, path: &Path, size: Option<u64>, as_nobody: bool) -> Self {
         use std::os::unix::process::CommandExt;
         static PROGRAM: OnceLock<File> = OnceLock::new();

@@ -16,6 +16,7 @@ pub(crate) mod holder;
 pub(crate) mod kernel;
 pub(crate) mod loop_device;
 pub(crate) mod overlay;
+pub(crate) mod programs;
 pub(crate) mod report;
 pub(crate) mod routes;
 pub(crate) mod tree;
