@@ -49,8 +49,8 @@ pub struct Service {
     /// The program that it runs, if its main process can be nothing else: all its processes that no other
     /// of them has started run this one, as the same user.
     pub main: Option<Program>,
-    /// As whom those run.
-    pub uids: Vec<u32>,
+    /// As whom all of those run.
+    pub uid: Option<u32>,
 }
 
 /// Describes processes. One that has gone meanwhile is left out.
@@ -110,8 +110,9 @@ fn services<'a>(
         let running: Vec<&Running> = leaders.filter_map(|pid| running.get(pid)).collect();
         let same = running.windows(2).all(|pair| pair[0] == pair[1]);
         let main = running.first().filter(|_| same).and_then(|running| users.program(running));
-        let uids = running.iter().filter_map(|running| running.uid).collect();
-        ((*unit).to_owned(), Service { unit: (*unit).to_owned(), main, uids })
+        let uid = running.first().and_then(|running| running.uid);
+        let uid = uid.filter(|_| running.iter().all(|other| other.uid == uid));
+        ((*unit).to_owned(), Service { unit: (*unit).to_owned(), main, uid })
     };
     units.iter().map(service).collect()
 }

@@ -85,10 +85,10 @@ fn unit(process: &Process) -> Option<&str> {
     process.identity.service.as_ref().map(|service| service.unit.as_str())
 }
 
-/// Whether the service runs that process for itself: as one of the users that it runs as, or as one of the
+/// Whether the service runs that process for itself: as the one user that it runs as, or as one of the
 /// system's.
 fn is_its_own(process: &Process, service: &Service) -> bool {
-    process.identity.uid.is_some_and(|uid| uid < PEOPLE_FROM || service.uids.contains(&uid))
+    process.identity.uid.is_some_and(|uid| uid < PEOPLE_FROM || service.uid == Some(uid))
 }
 
 /// What to know before a service is restarted for the sake of a file that may not be its own.

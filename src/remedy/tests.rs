@@ -13,7 +13,7 @@ fn program(name: &str) -> Program {
 }
 
 fn runs(unit: &str, main: Option<Program>) -> Service {
-    Service { unit: unit.to_owned(), main, uids: vec![0] }
+    Service { unit: unit.to_owned(), main, uid: Some(0) }
 }
 
 /// The process as somebody else.
@@ -234,7 +234,7 @@ fn a_service_is_restarted_for_what_is_its_own() {
     // A user's job in cron.service, a user's CGI.
     assert_eq!(restart(held(4, 2, vec![by(Some(1000))])), None);
     assert_eq!(restart(held(4, 2, vec![by(None)])), None);
-    let service = Service { uids: vec![1000], ..runs("a.service", None) };
+    let service = Service { uid: Some(1000), ..runs("a.service", None) };
     let its_user = but(&by(Some(1000)), |it| it.service = Some(service));
     assert_eq!(restart(held(4, 2, vec![its_user])), Some(None));
     let both = restart(held(4, 2, vec![by(Some(0)), by(Some(1000))])).flatten().unwrap();

@@ -49,6 +49,13 @@ impl Holder {
         Self::run(situation, command)
     }
 
+    /// However `command` starts it, with these arguments.
+    pub(crate) fn start_in(command: &[&str], args: &[&Path]) -> Self {
+        let mut started = Command::new(command[0]);
+        started.args(&command[1..]).args(args);
+        Self::run(command[0], started)
+    }
+
     fn start_with(situation: &str, path: &Path, size: Option<u64>, as_nobody: bool) -> Self {
         use std::os::unix::process::CommandExt;
         static PROGRAM: OnceLock<File> = OnceLock::new();

@@ -26,7 +26,18 @@ pub(crate) struct Namespace(Child);
 
 impl Namespace {
     pub(crate) fn new(unshare: &[&str], script: &str, args: &[&Path]) -> Self {
-        let mut command = Command::new("unshare");
+        Self::made_by(Command::new("unshare"), unshare, script, args)
+    }
+
+    /// Made by nobody, who is root in a user namespace of his own.
+    pub(crate) fn by_nobody(script: &str, args: &[&Path]) -> Self {
+        let mut command = Command::new("setpriv");
+        let nobody = super::NOBODY.to_string();
+        command.args(["--clear-groups", "--reuid", &nobody, "--regid", &nobody, "unshare"]);
+        Self::made_by(command, &["--mount", "--user", "--map-root-user"], script, args)
+    }
+
+    fn made_by(mut command: Command, unshare: &[&str], script: &str, args: &[&Path]) -> Self {
         command.args(unshare).args(["--propagation", "private", "sh", "-ec"]);
         command.arg(format!("{script}\necho ready; read -r _")).arg("sh").args(args);
         tie_to_test(&mut command, None);

@@ -44,7 +44,7 @@ fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str,
     let service = named(unit).filter(|unit| unit != "session-3.scope").map(|unit| Service {
         unit,
         main: program.clone(),
-        uids: vec![0],
+        uid: Some(0),
     });
     let identity = Arc::new(Identity { program, uid: Some(0), service, ..Identity::default() });
     let process = Process {
