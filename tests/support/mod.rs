@@ -74,8 +74,7 @@ pub(crate) fn tool(program: &str, args: &[&std::ffi::OsStr]) {
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// A default access control list that lets a user read and write, as in an attribute
-/// (include/uapi/linux/posix_acl_xattr.h): u::rwx, u:USER:rwx, g::rwx, m::rwx, o::rwx.
+/// A default access control list that lets everybody and one user do anything.
 pub(crate) fn default_acl(user: u32) -> Vec<u8> {
     acl(&[
         (0x01, 7, u32::MAX),
@@ -86,7 +85,8 @@ pub(crate) fn default_acl(user: u32) -> Vec<u8> {
     ])
 }
 
-/// An access control list of entries: tag, permissions, and user or group.
+/// An access control list as in an attribute (`include/uapi/linux/posix_acl_xattr.h`), of entries: tag,
+/// permissions, and user or group.
 pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
