@@ -1,4 +1,5 @@
-//! Why nothing was done: what the two commands that write refuse, and what stops them.
+//! Why nothing was done: what the two commands that write refuse, what stops them, and where a report is not
+//! written.
 
 use std::fmt::Display;
 use std::io;

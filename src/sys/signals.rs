@@ -122,3 +122,77 @@ extern "C" fn remove_and_end(signal: libc::c_int) {
     // SAFETY: takes a number. The signal comes when this returns.
     unsafe { libc::raise(signal) };
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::fd::AsFd;
+
+    use nix::sys::prctl;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    /// How a child ends that does this, which makes system calls only.
+    fn ends(work: impl FnOnce()) -> WaitStatus {
+        // SAFETY: the child makes system calls only and allocates nothing, whatever locks other threads hold.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                work();
+                // SAFETY: ends the child without running anything of the parent's.
+                unsafe { libc::_exit(7) }
+            }
+            ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+        }
+    }
+
+    fn raise(signal: Signal) {
+        let _ = kill(getpid(), signal);
+    }
+
+    #[test]
+    fn a_signal_that_ends_the_process_removes_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, opened) = (directory.path().join("name"), File::open(directory.path()).unwrap());
+        for signal in ENDING {
+            fs::write(&path, "").unwrap();
+            let ended = ends(|| {
+                let _removal = Removal::on_signal(opened.as_fd(), c"name");
+                raise(signal);
+            });
+            assert!(matches!(ended, WaitStatus::Signaled(_, by, _) if by == signal), "{ended:?}");
+            assert!(!path.exists(), "{signal}");
+        }
+        // Not when that is over.
+        fs::write(&path, "").unwrap();
+        let ended = ends(|| {
+            drop(Removal::on_signal(opened.as_fd(), c"name"));
+            raise(Signal::SIGTERM);
+        });
+        assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGTERM, _)) && path.exists());
+    }
+
+    #[test]
+    fn what_is_not_to_be_disturbed_is_done() {
+        let ended = ends(|| undisturbed(|| ENDING.into_iter().for_each(raise)));
+        assert!(matches!(ended, WaitStatus::Exited(_, 7)), "{ended:?}");
+        let ended = ends(|| {
+            undisturbed(|| raise(Signal::SIGTERM));
+            raise(Signal::SIGHUP);
+        });
+        assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGHUP, _)), "{ended:?}");
+    }
+
+    #[test]
+    fn the_end_of_the_parent_counts_again_afterwards() {
+        let ended = ends(|| {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+            undisturbed(|| ());
+            if prctl::get_pdeathsig() != Ok(Some(Signal::SIGKILL)) {
+                raise(Signal::SIGUSR1);
+            }
+        });
+        assert!(matches!(ended, WaitStatus::Exited(_, 7)), "{ended:?}");
+    }
+}

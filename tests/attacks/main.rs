@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod flat;
 mod output;
 mod recover;
 mod streams;

@@ -190,8 +190,8 @@ fn while_exchanging(first: &Path, second: &Path, work: impl FnOnce()) {
 /// The race in which root's directory is never reached: DEST itself, and a directory on the way.
 #[test]
 fn a_directory_that_is_exchanged_for_a_link_all_the_time() {
-    require_root!();
     const ROUNDS: u32 = 30;
+    require_root!();
     let fs = Filesystem::tmpfs(MIB);
     let held = Deleted::new(fs.path(), "cronjob", "* * * * * root id\n");
     for below in ["", "inner"] {

@@ -1,10 +1,14 @@
 //! Standard output that is closed, full or not open for writing: no report is lost in silence.
 
 use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 
 use crate::require_root;
 use crate::support::MIB;
@@ -25,19 +29,19 @@ enum Stdout {
 
 const ALL: [Stdout; 5] = [Stdout::Closed, Stdout::Full, Stdout::ReadOnly, Stdout::OnlyAPath, Stdout::Limited];
 
+fn before_it_runs(command: &mut Command, call: fn() -> io::Result<()>) {
+    // SAFETY: each of the calls below is one system call, which allocates nothing.
+    unsafe { command.pre_exec(call) };
+}
+
 fn run(whyfull: &Whyfull, stdout: Stdout) -> Output {
     let mut command: Command = whyfull.command();
     command.stderr(Stdio::piped());
     match stdout {
-        Stdout::Closed => {
-            // SAFETY: closes a descriptor of the child that nobody uses, and allocates nothing.
-            unsafe {
-                command.pre_exec(|| {
-                    libc::close(1);
-                    Ok(())
-                });
-            }
-        }
+        Stdout::Closed => before_it_runs(&mut command, || {
+            nix::unistd::close(libc::STDOUT_FILENO)?;
+            Ok(())
+        }),
         Stdout::Full => drop(command.stdout(File::options().write(true).open("/dev/full").unwrap())),
         Stdout::ReadOnly => drop(command.stdout(File::open("/dev/null").unwrap())),
         Stdout::OnlyAPath => {
@@ -47,14 +51,7 @@ fn run(whyfull: &Whyfull, stdout: Stdout) -> Output {
         }
         Stdout::Limited => {
             command.stdout(tempfile::tempfile().unwrap());
-            // SAFETY: makes a system call and allocates nothing.
-            unsafe {
-                command.pre_exec(|| {
-                    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-                    libc::setrlimit(libc::RLIMIT_FSIZE, &raw const none);
-                    Ok(())
-                });
-            }
+            before_it_runs(&mut command, || Ok(setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?));
         }
     }
     command.spawn().unwrap().wait_with_output().unwrap()
@@ -129,16 +126,15 @@ fn what_was_done_is_told() {
 /// A pipe that its other end does not want to be waited for is no reason to lose half of the report.
 #[test]
 fn a_pipe_that_is_full_for_a_moment() {
-    use std::io::Read;
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
-    nix::fcntl::fcntl(&writer, flags).unwrap();
-    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let (mut reader, mut writer) = io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    writer.write_all(&[b'-'; 4000]).unwrap();
     let mut command = whyfull().arg("--help").command();
     let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     drop(command);
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(200));
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert!(child.wait().unwrap().success() && text.len() > 1000, "{text}");
+    assert!(child.wait().unwrap().success() && text.len() > 5000, "{text}");
 }

@@ -10,6 +10,7 @@
 
 pub(crate) mod child;
 pub(crate) mod filesystem;
+pub(crate) mod flat_fuse;
 pub(crate) mod fuse;
 pub(crate) mod held;
 pub(crate) mod holder;
