@@ -8,6 +8,7 @@ mod exit;
 mod output;
 mod progress;
 mod root;
+mod stream;
 mod terminal;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use crate::error::describe;
 use crate::monitor::Monitor;
 use crate::report::text::Style;
 use crate::report::{Run, json, text};
+use crate::sys::signals;
 use crate::{deleted, explain, sums};
 use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
@@ -31,6 +33,7 @@ use root::Root;
 
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    signals::report_size_limit();
     match Args::try_parse_from(arguments) {
         Ok(args) => match args.chosen() {
             Command::Explain(args) => {
@@ -49,15 +52,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 /// Runs one of the commands that only look, and prints what it renders.
 fn report(common: &Common, render: impl FnOnce(&Output, &Monitor) -> Rendered) -> Exit {
     // A file that cannot be written is found out before the work is done.
-    let output = match Output::open(common.output.as_deref()) {
+    let output = match Output::open(common.output.as_deref(), common.timeout) {
         Ok(output) => output,
-        Err(error) => return fail(&output::failure(common.output.as_deref(), &error)),
+        Err(message) => return fail(&message),
     };
     let monitor = Monitor::default();
     if let Err(error) = exit::cancel_on_interrupt(&monitor) {
         return fail(&format!("SIGINT: {}", describe(&error)));
     }
-    let root = match common.root.as_deref().map(Root::enter).transpose() {
+    let root = match common.root.as_deref().map(|root| Root::enter(root, common.timeout)).transpose() {
         Ok(root) => root,
         Err(message) => return fail(&message),
     };
@@ -69,11 +72,8 @@ fn report(common: &Common, render: impl FnOnce(&Output, &Monitor) -> Rendered) -
         Err(error) => return fail(&error.to_string()),
     };
     match output.write(&bytes) {
-        // Whoever read the report has seen enough of it.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            fail(&output::failure(common.output.as_deref(), &error))
-        }
-        _ => exit,
+        Ok(()) => exit,
+        Err(message) => fail(&message),
     }
 }
 
@@ -141,9 +141,9 @@ fn exit(run: &Run) -> Exit {
 /// Help and version are answers; anything else is a usage error, told in one line.
 fn refuse(error: &clap::Error) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Nobody is left to tell when this cannot be printed.
-        let _ = error.print();
-        return Exit::Complete;
+        let text = error.render();
+        let text = if output::stdout_takes_color() { text.ansi().to_string() } else { text.to_string() };
+        return stream::print(text.as_bytes()).map_or_else(|message| fail(&message), |()| Exit::Complete);
     }
     let text = error.render().to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();

@@ -55,5 +55,11 @@ pub fn describe(error: &io::Error) -> String {
     }
 }
 
+/// The system's error behind an I/O error. Those that Rust itself makes are of calls that did less than they
+/// were asked to, and gave no reason.
+pub(crate) fn errno(error: &io::Error) -> nix::errno::Errno {
+    error.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw)
+}
+
 /// A result whose error ends the run.
 pub type Result<T> = std::result::Result<T, Error>;

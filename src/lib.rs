@@ -23,6 +23,7 @@ mod census;
 pub mod cli;
 mod deadline;
 mod deleted;
+mod destination;
 pub mod error;
 mod escape;
 mod explain;

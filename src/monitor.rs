@@ -36,7 +36,8 @@ impl Monitor {
 
     /// More bytes are to be accounted for.
     pub fn expect(&self, bytes: Bytes) {
-        self.expected.fetch_add(bytes.0, Ordering::Relaxed);
+        let add = |expected: u64| Some(expected.saturating_add(bytes.0));
+        let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     /// Bytes accounted for so far, and bytes in all.

@@ -5,17 +5,18 @@ mod all;
 mod attributes;
 mod copy;
 mod destination;
-pub(crate) mod drafts;
 mod follow;
 
 use std::fs::{File, Metadata};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::assemble;
 use crate::bytes::{Bytes, Units};
+use crate::error::errno;
 use crate::monitor::Monitor;
 use crate::mounts::locate;
 use crate::opened::{Opened, Wanted};
@@ -24,7 +25,7 @@ use crate::refusal::Refusal;
 use crate::report::{Copied, CopyMethod, Recovered, SCHEMA_VERSION, Tool};
 use crate::what::{Via, What};
 pub use all::{AllRequest, recover_all};
-use copy::Copier;
+use copy::{Copier, Failure};
 use destination::Destination;
 use follow::Ended;
 
@@ -60,7 +61,8 @@ pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusa
     let opened = Opened::open(wanted, &mounts)?;
     destination::reach(destination, wanted.timeout)?;
     let name = destination::former_name(opened.path.as_deref(), opened.stat.inode);
-    let destination = Destination::resolve(destination, &name, options.force)?;
+    let (directory, name) = destination::directory_and_name(destination, name)?;
+    let destination = Destination::new(&directory, &name, options.force)?;
     let copied = save(&opened, &destination, *options, monitor)?;
     Ok(Recovered {
         schema_version: SCHEMA_VERSION,
@@ -74,7 +76,7 @@ pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusa
 /// Copies `opened` to `destination`.
 fn save(
     opened: &Opened,
-    destination: &Destination,
+    destination: &Destination<'_>,
     options: Options,
     monitor: &Monitor,
 ) -> Result<Copied, Refusal> {
@@ -85,13 +87,13 @@ fn save(
     };
     monitor.settle(false);
     let source = opened.reader()?;
-    let draft = destination.draft()?;
-    let failed = |errno| match errno {
-        Errno::ECANCELED => Refusal::Interrupted,
-        errno => destination.failed(errno),
+    let temporary = destination.begin()?;
+    let failed = |failure| match failure {
+        Failure::Source(errno) => Refusal::system(&opened.what, errno),
+        Failure::Copy(errno) => destination.failed(errno),
     };
-    let before = metadata(&source).map_err(|errno| Refusal::system(&opened.what, errno))?;
-    let mut copier = Copier::new(&source, draft.file(), monitor);
+    let before = metadata(&source).map_err(|errno| failed(Failure::Source(errno)))?;
+    let mut copier = Copier::new(&source, temporary.file(), monitor);
     let shared = copier.share().map_err(failed)?;
     if !shared {
         has_room(destination, &copier, before.len())?;
@@ -110,13 +112,13 @@ fn save(
     }
     let (length, data) = copier.finish().map_err(failed)?;
     if options.preserve {
-        notes.extend(attributes::preserve(&source, draft.file()).map_err(failed)?);
+        notes.extend(attributes::preserve(&source, temporary.file()).map_err(failed)?);
     }
     monitor.settle(true);
     if options.sync {
-        draft.file().sync_all().map_err(|error| failed(errno(&error)))?;
+        temporary.file().sync_all().map_err(|error| destination.failed(errno(&error)))?;
     }
-    draft.publish(destination)?;
+    destination.publish(temporary)?;
     Ok(Copied {
         destination: destination.path(),
         method: if shared { CopyMethod::Reflink } else { CopyMethod::Copy },
@@ -128,8 +130,8 @@ fn save(
 
 /// Whether the copy fits: what is allocated is an upper limit that costs nothing to know; only if that
 /// does not fit, the data is added up.
-fn has_room(destination: &Destination, copier: &Copier<'_>, length: u64) -> Result<(), Refusal> {
-    let Ok(capacity) = Capacity::read(destination.directory()) else { return Ok(()) };
+fn has_room(destination: &Destination<'_>, copier: &Copier<'_>, length: u64) -> Result<(), Refusal> {
+    let Ok(capacity) = Capacity::read(destination.directory().as_fd()) else { return Ok(()) };
     if capacity.size == Bytes::ZERO {
         // A filesystem without a size of its own.
         return Ok(());
@@ -140,7 +142,7 @@ fn has_room(destination: &Destination, copier: &Copier<'_>, length: u64) -> Resu
         return Ok(());
     }
     let needed = Bytes(copier.data_up_to(length).unwrap_or(length));
-    Err(Refusal::NoSpace { path: destination.parent(), needed, available })
+    Err(Refusal::NoSpace { path: destination.directory().path().to_owned(), needed, available })
 }
 
 /// What to say when the file was changed while it was copied.
@@ -177,13 +179,4 @@ fn ended_early(ended: Ended) -> Option<String> {
 
 fn metadata(file: &File) -> Result<Metadata, Errno> {
     file.metadata().map_err(|error| errno(&error))
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-}
-
-/// Whether a path names what it names only through a link in its last place.
-fn is_symlink(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink())
 }

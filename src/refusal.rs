@@ -1,4 +1,5 @@
-//! Why nothing was done: what the two commands that write refuse, and what stops them.
+//! Why nothing was done: what the two commands that write refuse, what stops them, and where a report is not
+//! written.
 
 use std::fmt::Display;
 use std::io;
@@ -120,6 +121,23 @@ pub enum Refusal {
     /// DEST leads elsewhere.
     #[error("{} is a symbolic link: give the path that it leads to", escape::path(.0))]
     Symlink(PathBuf),
+    /// A link on the way to DEST, or to the report's file, that is not followed.
+    #[error(
+        "{} is a symbolic link that somebody else could have made: give the path that it leads to",
+        escape::path(.0)
+    )]
+    ForeignLink(PathBuf),
+    /// A FIFO, device or socket for the report that is not written to.
+    #[error("{} is no ordinary file, and somebody else could have put it there: it is not written to", escape::path(.0))]
+    Planted(PathBuf),
+    /// A FIFO that nobody reads.
+    #[error("{}: nobody has opened it for reading within {} (--timeout)", escape::path(.path), humantime::format_duration(*.timeout))]
+    NoReader {
+        /// The FIFO.
+        path: PathBuf,
+        /// How long that was waited for.
+        timeout: Duration,
+    },
     /// It would not fit.
     #[error(
         "{}: {} are needed and {} available",

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::args::{Basics, Recover, Release, ToRecover};
-use super::{Exit, aside, fail, terminal};
+use super::{Exit, aside, fail, stream, terminal};
+use crate::escape;
 use crate::monitor::Monitor;
 use crate::recover;
 use crate::refusal::Refusal;
@@ -14,13 +15,15 @@ use crate::release::{self, Plan};
 use crate::report::text::{self, Detail, Style};
 use crate::report::{Index, Recovered, json};
 
-/// The same, or why nothing was done.
-type Outcome = Result<(String, Exit), Refusal>;
+/// How a command ends, or why nothing was done.
+type Outcome = Result<Ending, Refusal>;
 
 /// What a command has to say, and how it ends.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ending {
     output: String,
+    /// What it did, in a few words, for when the output cannot be printed. Nothing, if it only looked.
+    done: Option<String>,
     complaint: Option<String>,
     exit: Exit,
 }
@@ -28,22 +31,38 @@ pub(super) struct Ending {
 impl Ending {
     /// It did not do what it was asked for.
     pub(super) fn failed(complaint: &str) -> Self {
-        Self { output: String::new(), complaint: Some(complaint.to_owned()), exit: Exit::Failure }
+        let complaint = Some(complaint.to_owned());
+        Self { output: String::new(), done: None, complaint, exit: Exit::Failure }
     }
 
     /// So it did, because it was interrupted.
-    pub(super) fn interrupted(complaint: String) -> Self {
-        Self { output: String::new(), complaint: Some(complaint), exit: Exit::Interrupted }
+    pub(super) fn interrupted(complaint: &str) -> Self {
+        Self { exit: Exit::Interrupted, ..Self::failed(complaint) }
+    }
+
+    /// It did what `done` says.
+    fn done(output: String, done: String, exit: Exit) -> Self {
+        Self { output, done: Some(done), complaint: None, exit }
+    }
+
+    /// It looked, as it was asked to.
+    fn looked(output: String) -> Self {
+        Self { output, done: None, complaint: None, exit: Exit::Complete }
     }
 
     pub(super) fn print(self) -> Exit {
-        let mut stdout = io::stdout().lock();
-        // What was done is done, whoever hears of it.
-        let _ = stdout.write_all(self.output.as_bytes()).and_then(|()| stdout.flush());
         if let Some(complaint) = self.complaint {
             fail(&complaint);
         }
-        self.exit
+        if self.output.is_empty() {
+            return self.exit;
+        }
+        match (stream::print(self.output.as_bytes()), self.done) {
+            (Ok(()), _) => self.exit,
+            // What was done is done, whoever hears of it.
+            (Err(message), Some(done)) => fail(&format!("{message}; {done}")),
+            (Err(message), None) => fail(&message),
+        }
     }
 }
 
@@ -63,17 +82,23 @@ pub(super) fn recover(args: &Recover) -> Exit {
 fn recover_one(request: &recover::Request, args: &Recover, monitor: &Monitor) -> Outcome {
     let recovered: Recovered = recover::recover(request, monitor)?;
     let exit = if monitor.is_cancelled() { Exit::Interrupted } else { Exit::Complete };
-    Ok((print(&recovered, &args.basics, text::render_recovered)?, exit))
+    let done = format!("recovered all the same as {}", escape::path(&recovered.copied.destination));
+    Ok(Ending::done(print(&recovered, &args.basics, text::render_recovered)?, done, exit))
 }
 
 fn recover_all(request: &recover::AllRequest, args: &Recover, monitor: &Monitor) -> Outcome {
-    let index: Index = recover::recover_all(request, monitor)?;
-    let exit = match (index.interrupted, index.complete) {
-        (true, _) => Exit::Interrupted,
-        (false, true) => Exit::Complete,
-        (false, false) => Exit::Incomplete,
+    let (index, unwritten): (Index, _) = recover::recover_all(request, monitor)?;
+    let exit = match (&unwritten, index.interrupted, index.complete) {
+        (_, true, _) => Exit::Interrupted,
+        (Some(_), ..) => Exit::Failure,
+        (None, _, true) => Exit::Complete,
+        (None, ..) => Exit::Incomplete,
     };
-    Ok((print(&index, &args.basics, text::render_index)?, exit))
+    let (copied, of) = (index.files.iter().filter(|file| file.copied.is_some()).count(), index.files.len());
+    let done = format!("recovered all the same {copied} of {of} into {}", escape::path(&request.directory));
+    let output = print(&index, &args.basics, text::render_index)?;
+    let complaint = unwritten.map(|refusal| format!("the index was not written: {refusal}"));
+    Ok(Ending { complaint, ..Ending::done(output, done, exit) })
 }
 
 pub(super) fn release(args: &Release) -> Exit {
@@ -89,13 +114,15 @@ fn release_one(args: &Release) -> Outcome {
     let plan = Plan::make(&args.request())?;
     let shown = plan.shown();
     if args.dry_run {
-        return Ok((print(&shown, &args.basics, text::render_plan)?, Exit::Complete));
+        return Ok(Ending::looked(print(&shown, &args.basics, text::render_plan)?));
     }
     if !args.yes {
         ask(&text::render_plan(&shown, &style(&args.basics, false)))?;
     }
     let released = plan.carry_out()?;
-    Ok((print(&released, &args.basics, text::render_released)?, Exit::Complete))
+    let freed = args.basics.units().format(released.freed_bytes.unwrap_or_default());
+    let done = format!("released all the same: {} has let go of {freed}", released.what);
+    Ok(Ending::done(print(&released, &args.basics, text::render_released)?, done, Exit::Complete))
 }
 
 fn unmount(args: &Release) -> Outcome {
@@ -159,8 +186,8 @@ fn print<T: Serialize>(
 
 fn ending(outcome: Outcome, command: &str, cancelled: bool) -> Ending {
     match outcome {
-        Ok((output, exit)) => Ending { output, complaint: None, exit },
-        Err(Refusal::Interrupted) if cancelled => Ending::interrupted(Refusal::Interrupted.to_string()),
+        Ok(ending) => ending,
+        Err(Refusal::Interrupted) if cancelled => Ending::interrupted(&Refusal::Interrupted.to_string()),
         Err(refusal) => {
             let advice = if refusal.lacks_rights() && !nix::unistd::geteuid().is_root() {
                 format!("; try sudo whyfull {command} ...")

@@ -124,7 +124,7 @@ pub(super) struct Common {
 
     /// Wait this long for a filesystem that does not answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    timeout: Duration,
+    pub(super) timeout: Duration,
 
     /// In a container: where the machine's own root directory is mounted; paths begin there
     #[arg(long, value_name = "DIR")]
@@ -138,7 +138,7 @@ pub(super) struct Common {
     #[arg(long)]
     json: bool,
 
-    /// Write to FILE: beside it first, then renamed
+    /// Write to FILE, which is made, or replaced when the report is whole
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 

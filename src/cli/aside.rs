@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::actions::Ending;
 use super::progress::Progress;
 use super::{Exit, exit, fail};
+use crate::destination::abandoned;
 use crate::error::describe;
 use crate::escape;
 use crate::monitor::{Monitor, State};
-use crate::recover::drafts;
 use crate::sys::worker::{self, Worker};
 
 /// How often the other process tells how far it is.
@@ -174,14 +174,15 @@ impl Front<'_> {
 
 /// Leaves the worker behind. What it wrote without a name goes with it.
 fn give_up(worker: &Worker, timeout: Duration) -> Ending {
-    let mut left = drafts::of(worker.pid());
+    // Before it ends, because they are found through its descriptors.
+    let mut left = abandoned::of(worker.pid());
+    left.retain(|left| !left.remove(timeout));
     worker.abandon();
-    left.retain(|draft| !drafts::remove(draft, timeout));
-    let left: Vec<String> = left.iter().map(|draft| escape::path(draft)).collect();
+    let left: Vec<String> = left.iter().map(|left| escape::path(&left.path)).collect();
     let fate = if left.is_empty() {
         "the unfinished copy is gone".to_owned()
     } else {
         format!("left behind: {}", left.join(", "))
     };
-    Ending::interrupted(format!("interrupted while a filesystem did not answer; {fate}"))
+    Ending::interrupted(&format!("interrupted while a filesystem did not answer; {fate}"))
 }

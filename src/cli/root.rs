@@ -1,9 +1,12 @@
 //! `--root DIR`: in a container, the machine's own root directory as it is mounted there. The command
 //! makes it its root: so mounts, processes, devices and user names are the machine's, by the names that they have there.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,6 +16,8 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use crate::error::describe;
 use crate::escape;
+use crate::refusal::Refusal;
+use crate::sys::scout;
 
 /// The way back to the root and working directory that the command was started with.
 pub(super) struct Root {
@@ -22,8 +27,9 @@ pub(super) struct Root {
 
 impl Root {
     /// Makes `path` the root directory, until this is dropped. An error, as a message, where there is no
-    /// right to do so (`CAP_SYS_CHROOT`), or no /proc below it.
-    pub(super) fn enter(path: &Path) -> Result<Self, String> {
+    /// right to do so (`CAP_SYS_CHROOT`), no /proc below it, or no answer within `timeout`.
+    pub(super) fn enter(path: &Path, timeout: Duration) -> Result<Self, String> {
+        reach(path, timeout).map_err(|refusal| refusal.to_string())?;
         let failure = |errno: Errno| {
             let reason = match errno {
                 Errno::EPERM => "changing the root directory takes CAP_SYS_CHROOT".to_owned(),
@@ -43,6 +49,16 @@ impl Root {
             "{}: no proc filesystem is mounted there: mount it along with what is below the root",
             escape::path(&path.join("proc"))
         ))
+    }
+}
+
+/// Makes sure that the directory, and what is mounted on its /proc, answer.
+fn reach(path: &Path, timeout: Duration) -> Result<(), Refusal> {
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+    match scout::all_answer(&[&name(path), &name(&path.join("proc"))], timeout) {
+        Ok(false) => Err(Refusal::NoAnswer { subject: escape::path(path), timeout }),
+        // Where no child can be had, going without one is better than not at all.
+        Ok(true) | Err(_) => Ok(()),
     }
 }
 

@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 
 use super::destination::{self, Destination, former_name};
-use super::{Options, errno, is_symlink, save};
+use super::{Options, save};
 use crate::assemble;
+use crate::destination::Directory;
+use crate::error::errno;
 use crate::explain;
 use crate::holders::{Held, Scan};
 use crate::monitor::Monitor;
@@ -38,14 +40,13 @@ pub struct AllRequest {
 }
 
 /// Copies every deleted file that is found into the directory, and then writes the index. What could
-/// not be copied is in the index with the reason.
-pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<Index, Refusal> {
+/// not be copied is in the index with the reason. An index that could not be written is returned along with
+/// why not: the copies are there.
+pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<(Index, Option<Refusal>), Refusal> {
     let AllRequest { filesystem, directory, options, timeout } = request;
     destination::reach(directory, *timeout)?;
-    if is_symlink(directory) {
-        return Err(Refusal::Symlink(directory.clone()));
-    }
-    let index = Destination::within(directory, OsStr::new(INDEX), options.force)?;
+    let directory = destination::directory(directory)?;
+    let index = Destination::new(&directory, OsStr::new(INDEX), options.force)?;
     let started = SystemTime::now();
     let mounts = locate::read_mounts()?;
     let search = explain::Request {
@@ -63,23 +64,26 @@ pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<Index, Ref
             if monitor.is_cancelled() {
                 break;
             }
-            saved.push(save_one(held, target, &mounts, request, monitor));
+            saved.push(save_one(held, target, &mounts, request, &directory, monitor));
         }
     }
     let skips = skips(&scans);
     let all_saved = skips.is_empty() && saved.iter().all(|saved| saved.error.is_none());
-    let contents = Index {
+    let mut contents = Index {
         schema_version: SCHEMA_VERSION,
         tool: Tool::this(),
         started,
         complete: all_saved && !monitor.is_cancelled(),
         interrupted: monitor.is_cancelled(),
-        index: index.path(),
+        index: Some(index.path()),
         files: saved,
         skipped: assemble::skipped_all(skips),
     };
-    write(&index, &contents)?;
-    Ok(contents)
+    let unwritten = write(&index, &contents).err();
+    if unwritten.is_some() {
+        (contents.index, contents.complete) = (None, false);
+    }
+    Ok((contents, unwritten))
 }
 
 /// What could not be looked at and may hold more. Where the filesystem itself has listed all files,
@@ -95,13 +99,20 @@ fn skips(scans: &[Scan]) -> Vec<Skip> {
     skips
 }
 
-fn save_one(held: &Held, target: &Target, mounts: &Mounts, request: &AllRequest, monitor: &Monitor) -> Saved {
+fn save_one(
+    held: &Held,
+    target: &Target,
+    mounts: &Mounts,
+    request: &AllRequest,
+    directory: &Directory,
+    monitor: &Monitor,
+) -> Saved {
     let opened = match &target.root {
         // It would only be waited for again, for each of its files.
         Err(Errno::ETIMEDOUT) => Err(no_answer(target, request.timeout)),
         _ => Opened::listed(held, target, mounts, request.timeout),
     };
-    let copied = opened.and_then(|opened| copy(&opened, request, monitor));
+    let copied = opened.and_then(|opened| copy(&opened, directory, request.options, monitor));
     let (copied, error) = match copied {
         Ok(copied) => (Some(copied), None),
         Err(refusal) => (None, Some(refusal.to_string())),
@@ -118,39 +129,71 @@ fn no_answer(target: &Target, timeout: Duration) -> Refusal {
     Refusal::NoAnswer { subject: escape::path(&target.mount.mountpoint), timeout }
 }
 
-/// Copies it to its former name or, when that is another file's here, to one that tells its number.
-fn copy(opened: &Opened, request: &AllRequest, monitor: &Monitor) -> Result<Copied, Refusal> {
-    let options = Options { follow: false, ..request.options };
-    let mut result = Err(Refusal::Exists(request.directory.clone()));
+/// Copies it to its former name or, when that is another file's here or cannot be one, to one that tells its
+/// number.
+fn copy(
+    opened: &Opened,
+    directory: &Directory,
+    options: Options,
+    monitor: &Monitor,
+) -> Result<Copied, Refusal> {
+    let options = Options { follow: false, ..options };
+    let mut result = Err(Refusal::Exists(directory.path().to_owned()));
     for name in names(opened.path.as_deref(), opened.stat.inode) {
         // Two files of one name are both to be kept, whatever --force says of older ones.
-        let destination = Destination::within(&request.directory, &name, false);
+        let destination = Destination::new(directory, &name, false);
+        let destination = destination.map(|destination| destination.without_taking(INDEX));
         result = destination.and_then(|destination| save(opened, &destination, options, monitor));
-        if !matches!(result, Err(Refusal::Exists(_) | Refusal::Symlink(_) | Refusal::NotReplaceable(_))) {
+        if !result.as_ref().is_err_and(is_for_the_name) {
             break;
         }
     }
     result
 }
 
-/// `app.log`, `app.log.inode-7`, `app.log.inode-7.2`, ...
-fn names(path: Option<&Path>, inode: u64) -> impl Iterator<Item = OsString> {
-    const TRIES: u32 = 100;
-    let first = former_name(path, inode);
-    let with_number = move |suffix: String| {
-        let mut name = former_name(path, inode);
-        name.push(format!(".inode-{inode}{suffix}"));
-        name
-    };
-    let more = (2..TRIES).map(|number| format!(".{number}"));
-    std::iter::once(first).chain(std::iter::once(String::new()).chain(more).map(with_number))
+/// Whether another name may do. Not every filesystem takes every name: vfat has none with a colon or of bytes
+/// that are no text.
+fn is_for_the_name(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Exists(_) | Refusal::Symlink(_) | Refusal::NotReplaceable(_) => true,
+        Refusal::System { source, .. } => {
+            matches!(errno(source), Errno::ENAMETOOLONG | Errno::EINVAL | Errno::EILSEQ)
+        }
+        _ => false,
+    }
 }
 
-fn write(index: &Destination, contents: &Index) -> Result<(), Refusal> {
-    let failed = |errno: Errno| Refusal::system(&escape::path(&index.path()), errno);
-    let bytes = json::render(contents).map_err(|_| failed(Errno::EINVAL))?;
-    let draft = index.draft()?;
-    let mut file = draft.file();
-    file.write_all(&bytes).map_err(|error| failed(errno(&error)))?;
-    draft.publish(index)
+/// `app.log`, `app.log.inode-7`, `inode-7`, `inode-7.2`, ... The index's name is none of them.
+fn names(path: Option<&Path>, inode: u64) -> impl Iterator<Item = OsString> {
+    const TRIES: u32 = 100;
+    let former = former_name(path, inode);
+    let mut numbered = former.clone();
+    numbered.push(format!(".inode-{inode}"));
+    let plain = OsString::from(format!("inode-{inode}"));
+    let more = (2..TRIES).map(move |number| format!("inode-{inode}.{number}").into());
+    let is_free = |name: &OsString| !name.eq_ignore_ascii_case(INDEX);
+    [former, numbered, plain].into_iter().filter(is_free).chain(more)
+}
+
+fn write(index: &Destination<'_>, contents: &Index) -> Result<(), Refusal> {
+    let bytes = json::render(contents).map_err(|_| index.failed(Errno::EINVAL))?;
+    let temporary = index.begin()?;
+    let written = temporary.file().write_all(&bytes);
+    written.map_err(|error| index.failed(errno(&error)))?;
+    index.publish(temporary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_keeps_its_name() {
+        for name in ["/tmp/whyfull-index.json", "/WHYFULL-Index.Json"] {
+            assert_eq!(names(Some(Path::new(name)), 7).nth(1).unwrap(), "inode-7");
+            assert!(names(Some(Path::new(name)), 7).all(|name| !name.eq_ignore_ascii_case(INDEX)));
+        }
+        let all: Vec<_> = names(Some(Path::new("/app.log")), 7).take(4).collect();
+        assert_eq!(all, ["app.log", "app.log.inode-7", "inode-7", "inode-7.2"]);
+    }
 }

@@ -10,8 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, copy_file_range, posix_fadvise};
 use nix::unistd::{Whence, lseek};
 
-use super::{errno, metadata};
+use super::metadata;
 use crate::bytes::Bytes;
+use crate::error::errno;
 use crate::monitor::Monitor;
 use crate::sys::clone::{clone_file, take_over_nocow};
 use crate::sys::stat::BLOCK_UNIT;
@@ -22,6 +23,15 @@ const IN_KERNEL: u64 = 16 << 20;
 const BUFFER: usize = 128 << 10;
 /// Where a buffer has to begin: elsewhere the kernel's copies took twice as long.
 const PAGE: usize = 4096;
+
+/// Which of the two files the system has refused something of, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The deleted one.
+    Source(Errno),
+    /// The new one.
+    Copy(Errno),
+}
 
 /// A copy on its way.
 pub(super) struct Copier<'a> {
@@ -68,7 +78,7 @@ impl<'a> Copier<'a> {
 
     /// Shares all blocks with the source, which takes no space and leaves out what is written meanwhile.
     /// False where that is not possible.
-    pub(super) fn share(&mut self) -> Result<bool, Errno> {
+    pub(super) fn share(&mut self) -> Result<bool, Failure> {
         let (source, destination) = (self.source.as_fd(), self.destination.as_fd());
         let cloned = match clone_file(source, destination) {
             Err(Errno::EINVAL) if take_over_nocow(source, destination) == Ok(true) => {
@@ -78,9 +88,9 @@ impl<'a> Copier<'a> {
         };
         match cloned {
             Ok(()) => {
-                let copy = metadata(self.destination)?;
+                let copy = metadata(self.destination).map_err(Failure::Copy)?;
                 self.end = copy.len();
-                self.data = copy.blocks() * BLOCK_UNIT;
+                self.data = copy.blocks().saturating_mul(BLOCK_UNIT);
                 Ok(true)
             }
             // Another filesystem, or one that shares nothing; of the latter each says so in its own way.
@@ -90,11 +100,11 @@ impl<'a> Copier<'a> {
 
     /// Copies what lies between where it has come to and `length`. Ends early when it is cancelled, or
     /// when the source has become shorter.
-    pub(super) fn copy_to(&mut self, length: u64) -> Result<(), Errno> {
+    pub(super) fn copy_to(&mut self, length: u64) -> Result<(), Failure> {
         // Reads ahead further; where that is not possible it is only slower.
         let _ = posix_fadvise(self.source, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
         self.monitor.expect(Bytes(self.allocated().min(length - self.end.min(length))));
-        while let Some(segment) = self.next_data(self.end, length)? {
+        while let Some(segment) = self.next_data(self.end, length).map_err(Failure::Source)? {
             self.end = segment.start;
             while self.end < segment.end {
                 let copied = self.step(segment.end - self.end)?;
@@ -102,21 +112,21 @@ impl<'a> Copier<'a> {
                     return Ok(());
                 }
                 self.end += copied;
-                self.data += copied;
+                self.data = self.data.saturating_add(copied);
                 self.monitor.advance(Bytes(copied));
                 if self.monitor.is_cancelled() {
                     return Ok(());
                 }
             }
         }
-        self.end = metadata(self.source)?.len().min(length);
+        self.end = metadata(self.source).map_err(Failure::Source)?.len().min(length);
         Ok(())
     }
 
     /// Copies some of the next `left` bytes; 0 at the end of the source.
-    fn step(&mut self, left: u64) -> Result<u64, Errno> {
+    fn step(&mut self, left: u64) -> Result<u64, Failure> {
         if matches!(self.way, Way::InKernel) {
-            let at = offset(self.end)?;
+            let at = offset(self.end).map_err(Failure::Source)?;
             let length = usize::try_from(left.min(IN_KERNEL)).unwrap_or(BUFFER);
             let done = copy_file_range(
                 self.source,
@@ -125,20 +135,20 @@ impl<'a> Copier<'a> {
                 Some(&mut at.clone()),
                 length,
             );
-            match done {
-                Ok(copied) => return Ok(copied as u64),
-                Err(Errno::EXDEV | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPERM) => {
-                    self.way = Way::Through(Buffer::new());
-                }
-                Err(errno) => return Err(errno),
+            if let Ok(copied) = done {
+                return Ok(copied as u64);
             }
+            // Either it cannot be done in this way, or the other one shows which of the two files is at fault.
+            self.way = Way::Through(Buffer::new());
         }
         let Way::Through(buffer) = &mut self.way else { return Ok(0) };
         let length = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
-        let part = buffer.first(length).ok_or(Errno::EINVAL)?;
-        let read = self.source.read_at(part, self.end).map_err(|error| errno(&error))?;
-        let part = part.get(..read).ok_or(Errno::EINVAL)?;
-        self.destination.write_all_at(part, self.end).map_err(|error| errno(&error))?;
+        let part = buffer.first(length).ok_or(Failure::Source(Errno::EINVAL))?;
+        let read = self.source.read_at(part, self.end);
+        let read = read.map_err(|error| Failure::Source(errno(&error)))?;
+        let part = part.get(..read).ok_or(Failure::Source(Errno::EINVAL))?;
+        let written = self.destination.write_all_at(part, self.end);
+        written.map_err(|error| Failure::Copy(errno(&error)))?;
         Ok(read as u64)
     }
 
@@ -160,14 +170,18 @@ impl<'a> Copier<'a> {
             Err(Errno::ENXIO) => return Ok(None),
             result => position(result?),
         };
+        if start < from || end <= start {
+            // Only a server can say so, and an answer like that would be asked for again and again.
+            return Err(Errno::EIO);
+        }
         Ok(Some(start..end.min(length)))
     }
 
     /// How many bytes below `length` are data.
     pub(super) fn data_up_to(&self, length: u64) -> Result<u64, Errno> {
-        let (mut from, mut sum) = (0, 0);
+        let (mut from, mut sum) = (0, 0_u64);
         while let Some(segment) = self.next_data(from, length)? {
-            sum += segment.end - segment.start;
+            sum = sum.saturating_add(segment.end - segment.start);
             from = segment.end;
         }
         Ok(sum)
@@ -175,7 +189,7 @@ impl<'a> Copier<'a> {
 
     /// What the source occupies.
     pub(super) fn allocated(&self) -> u64 {
-        metadata(self.source).map_or(0, |metadata| metadata.blocks() * BLOCK_UNIT)
+        metadata(self.source).map_or(0, |metadata| metadata.blocks().saturating_mul(BLOCK_UNIT))
     }
 
     /// The source.
@@ -189,8 +203,8 @@ impl<'a> Copier<'a> {
     }
 
     /// Gives the copy its length, also where it ends in a hole. Returns that and the bytes of data.
-    pub(super) fn finish(&self) -> Result<(u64, u64), Errno> {
-        self.destination.set_len(self.end).map_err(|error| errno(&error))?;
+    pub(super) fn finish(&self) -> Result<(u64, u64), Failure> {
+        self.destination.set_len(self.end).map_err(|error| Failure::Copy(errno(&error)))?;
         Ok((self.end, self.data))
     }
 }

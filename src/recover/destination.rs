@@ -1,39 +1,27 @@
-//! Where a copy goes. It is written without any name (`O_TMPFILE`) where the
-//! filesystem can do that, so that even SIGKILL leaves nothing; else beside its place, under a name of
-//! its own. Its real name it gets when it is whole, and takes no other file's place unless told to.
+//! Where a copy goes: a directory, and a name in it that no other file loses unless that is wanted.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{File, Permissions};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, renameat};
-use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
-use tempfile::NamedTempFile;
 
-use super::{errno, is_symlink};
+use crate::destination::{Directory, Found, LastLink, Temporary, file_type, find};
+use crate::error::errno;
 use crate::escape;
 use crate::refusal::Refusal;
 use crate::sys::scout;
 
-/// Deleted files may hold what nobody else was to read.
-const PRIVATE: u32 = 0o600;
-
-/// How names of copies begin that are not whole.
-pub(super) const DRAFT: &str = ".whyfull-";
-
-/// A name in a directory that stays the same one.
+/// A name in a directory.
 #[derive(Debug)]
-pub(super) struct Destination {
-    directory: OwnedFd,
-    parent: PathBuf,
+pub(super) struct Destination<'a> {
+    directory: &'a Directory,
     name: OsString,
     force: bool,
+    /// A name that must not be taken.
+    reserved: Option<&'static str>,
 }
 
 /// The name that a copy gets in a directory: the last component of the file's last path, else one made
@@ -54,52 +42,53 @@ pub(super) fn reach(path: &Path, timeout: Duration) -> Result<(), Refusal> {
     }
 }
 
-impl Destination {
-    /// `path` itself, or `name` in it if it is a directory.
-    pub(super) fn resolve(path: &Path, name: &OsStr, force: bool) -> Result<Self, Refusal> {
-        if is_symlink(path) {
-            return Err(Refusal::Symlink(path.to_owned()));
+/// The directory `path`, which is no link.
+pub(super) fn directory(path: &Path) -> Result<Directory, Refusal> {
+    match find(path, LastLink::Refuse)? {
+        Found::Directory(directory) => Ok(directory),
+        Found::Name(_, _, None) => Err(Refusal::system(&escape::path(path), Errno::ENOENT)),
+        _ => Err(Refusal::system(&escape::path(path), Errno::ENOTDIR)),
+    }
+}
+
+/// The directory and the name that `path` stands for: `former` in it if it is a directory itself.
+pub(super) fn directory_and_name(path: &Path, former: OsString) -> Result<(Directory, OsString), Refusal> {
+    match find(path, LastLink::Refuse)? {
+        Found::Directory(directory) => Ok((directory, former)),
+        Found::Name(directory, name, _) => Ok((directory, name)),
+        Found::Descriptor(_) | Found::Open(_) => Err(Refusal::NotReplaceable(path.to_owned())),
+    }
+}
+
+impl<'a> Destination<'a> {
+    /// `name` in `directory`. What is there already is found out before any work is done.
+    pub(super) fn new(directory: &'a Directory, name: &OsStr, force: bool) -> Result<Self, Refusal> {
+        let destination = Self { directory, name: name.to_owned(), force, reserved: None };
+        match directory.look(name).map_err(|errno| destination.failed(errno))? {
+            None => Ok(destination),
+            Some(there) => match file_type(&there) {
+                libc::S_IFLNK => Err(Refusal::Symlink(destination.path())),
+                libc::S_IFREG if force => Ok(destination),
+                libc::S_IFREG => Err(Refusal::Exists(destination.path())),
+                _ => Err(Refusal::NotReplaceable(destination.path())),
+            },
         }
-        if path.is_dir() {
-            return Self::within(path, name, force);
-        }
-        let wants_directory = path.as_os_str().as_bytes().ends_with(b"/");
-        let (false, Some(name)) = (wants_directory, path.file_name()) else {
-            return Err(Refusal::system(&escape::path(path), Errno::ENOTDIR));
-        };
-        let parent = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-        Self::within(parent, name, force)
     }
 
-    /// `name` in the directory `parent`. What is there already is found out before any work is done.
-    pub(super) fn within(parent: &Path, name: &OsStr, force: bool) -> Result<Self, Refusal> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = open(parent, flags, Mode::empty());
-        let directory = directory.map_err(|errno| Refusal::system(&escape::path(parent), errno))?;
-        let (parent, name) = (parent.to_owned(), name.to_owned());
-        let destination = Self { directory, parent, name, force };
-        match destination.place().symlink_metadata() {
-            Err(_) => Ok(destination),
-            Ok(there) if there.is_symlink() => Err(Refusal::Symlink(destination.path())),
-            Ok(there) if !there.is_file() => Err(Refusal::NotReplaceable(destination.path())),
-            Ok(_) if force => Ok(destination),
-            Ok(_) => Err(Refusal::Exists(destination.path())),
-        }
+    /// Never takes the name `reserved`, not even where the filesystem thinks that the two are the same, as
+    /// when it does not tell capitals.
+    pub(super) fn without_taking(self, reserved: &'static str) -> Self {
+        Self { reserved: Some(reserved), ..self }
     }
 
     /// Its path, for people.
     pub(super) fn path(&self) -> PathBuf {
-        self.parent.join(&self.name)
+        self.directory.path().join(&self.name)
     }
 
-    /// The directory's path, for people.
-    pub(super) fn parent(&self) -> PathBuf {
-        self.parent.clone()
-    }
-
-    /// The directory, opened with `O_PATH`.
-    pub(super) fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
+    /// Its directory.
+    pub(super) fn directory(&self) -> &'a Directory {
+        self.directory
     }
 
     /// A failure to write there.
@@ -107,133 +96,57 @@ impl Destination {
         Refusal::system(&escape::path(&self.path()), errno)
     }
 
-    /// The directory by its descriptor: its path may lead elsewhere by now.
-    fn base(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.directory.as_raw_fd()).into()
-    }
-
-    fn place(&self) -> PathBuf {
-        self.base().join(&self.name)
-    }
-
     /// A new file to write to.
-    pub(super) fn draft(&self) -> Result<Draft, Refusal> {
-        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        match openat(&self.directory, ".", flags, Mode::from_bits_truncate(PRIVATE)) {
-            Ok(file) => return Ok(Draft::Nameless(file.into())),
-            // The kernel or the filesystem cannot do that: open(2).
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT) => {}
-            Err(Errno::ENOSPC) => return Err(Refusal::NoInode(self.parent())),
-            Err(errno) => return Err(Refusal::system(&escape::path(&self.parent), errno)),
-        }
-        self.named_draft()
-    }
-
-    fn named_draft(&self) -> Result<Draft, Refusal> {
-        let named = tempfile::Builder::new()
-            .prefix(DRAFT)
-            .permissions(Permissions::from_mode(PRIVATE))
-            .tempfile_in(self.base());
-        named.map(Draft::Named).map_err(|error| self.failed(errno(&error)))
-    }
-}
-
-/// A file that has not got its name yet. Dropped, it is gone.
-pub(super) enum Draft {
-    Nameless(File),
-    Named(NamedTempFile),
-}
-
-impl Draft {
-    pub(super) fn file(&self) -> &File {
-        match self {
-            Self::Nameless(file) => file,
-            Self::Named(file) => file.as_file(),
-        }
-    }
-
-    /// Gives it its name.
-    pub(super) fn publish(self, destination: &Destination) -> Result<(), Refusal> {
-        let done = match self {
-            Self::Nameless(file) if destination.force => replace(&file, destination),
-            Self::Nameless(file) => link(&file, destination, &destination.name),
-            Self::Named(file) => rename(file, destination),
-        };
-        done.map_err(|errno| match errno {
-            Errno::EEXIST => Refusal::Exists(destination.path()),
-            errno => destination.failed(errno),
+    pub(super) fn begin(&self) -> Result<Temporary<'a>, Refusal> {
+        Temporary::new(self.directory).map_err(|errno| match errno {
+            Errno::ENOSPC => Refusal::NoInode(self.directory.path().to_owned()),
+            errno => Refusal::system(&escape::path(self.directory.path()), errno),
         })
     }
-}
 
-/// `open(2)`, `O_TMPFILE`, shows this way, which takes no capability.
-fn link(file: &File, destination: &Destination, name: &OsStr) -> Result<(), Errno> {
-    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(AT_FDCWD, nameless.as_str(), &destination.directory, name, AtFlags::AT_SYMLINK_FOLLOW)
-}
-
-/// No call both links and replaces: it gets another name first.
-fn replace(file: &File, destination: &Destination) -> Result<(), Errno> {
-    let directory = &destination.directory;
-    let beside = OsString::from(format!("{DRAFT}{}-{}", std::process::id(), file.as_raw_fd()));
-    link(file, destination, &beside)?;
-    let renamed = renameat(directory, beside.as_os_str(), directory, destination.name.as_os_str());
-    if renamed.is_err() {
-        // What failed is told; that this would fail, too, is no news.
-        let _ = unlinkat(directory, beside.as_os_str(), UnlinkatFlags::NoRemoveDir);
+    /// Gives the file its name.
+    pub(super) fn publish(&self, temporary: Temporary<'_>) -> Result<(), Refusal> {
+        let metadata = temporary.file().metadata().map_err(|error| self.failed(errno(&error)))?;
+        temporary.publish(&self.name, self.force).map_err(|errno| match errno {
+            Errno::EEXIST => Refusal::Exists(self.path()),
+            errno => self.failed(errno),
+        })?;
+        let taken = self.reserved.and_then(|reserved| self.directory.look(OsStr::new(reserved)).ok()?);
+        if taken.is_some_and(|taken| (taken.st_dev, taken.st_ino) == (metadata.dev(), metadata.ino())) {
+            self.directory.remove(&self.name).map_err(|errno| self.failed(errno))?;
+            return Err(Refusal::Exists(self.path()));
+        }
+        Ok(())
     }
-    renamed
-}
-
-fn rename(file: NamedTempFile, destination: &Destination) -> Result<(), Errno> {
-    // Filesystems without O_TMPFILE are mostly servers, which may tell only now that they are full.
-    file.as_file().sync_all().map_err(|error| errno(&error))?;
-    let place = destination.place();
-    let done = if destination.force { file.persist(place) } else { file.persist_noclobber(place) };
-    done.map(drop).map_err(|failed| errno(&failed.error))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Write;
 
     use super::*;
 
     #[test]
-    fn where_no_file_can_be_without_a_name_it_has_one_of_its_own() {
-        let directory = tempfile::tempdir().unwrap();
-        let to = |force| Destination::within(directory.path(), OsStr::new("copy"), force).unwrap();
-        let draft = |destination: &Destination, text: &str| {
-            let draft = destination.named_draft().unwrap();
-            let mut file = draft.file();
-            file.write_all(text.as_bytes()).unwrap();
-            draft
-        };
-        let there = || {
-            let entries = fs::read_dir(directory.path()).unwrap();
-            entries.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect::<Vec<_>>()
-        };
-        drop(draft(&to(false), "given up"));
-        assert!(there().is_empty());
-        let (first, late) = (to(false), to(false));
-        draft(&first, "first").publish(&first).unwrap();
-        let refused = draft(&late, "late").publish(&late);
-        assert!(matches!(refused, Err(Refusal::Exists(_))), "{refused:?}");
-        assert_eq!(there(), ["first"]);
-        let forced = to(true);
-        draft(&forced, "forced").publish(&forced).unwrap();
-        assert_eq!(there(), ["forced"]);
+    fn a_name_that_was_taken_meanwhile_is_not_replaced() {
+        let path = tempfile::tempdir().unwrap();
+        let directory = directory(path.path()).unwrap();
+        let destination = Destination::new(&directory, OsStr::new("copy"), false).unwrap();
+        let temporary = destination.begin().unwrap();
+        fs::write(path.path().join("copy"), "another's").unwrap();
+        assert!(matches!(destination.publish(temporary), Err(Refusal::Exists(_))));
+        assert_eq!(fs::read(path.path().join("copy")).unwrap(), b"another's");
     }
 
     #[test]
-    fn a_name_that_was_taken_meanwhile_is_not_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let destination = Destination::within(directory.path(), OsStr::new("copy"), false).unwrap();
-        let draft = destination.draft().unwrap();
-        fs::write(directory.path().join("copy"), "another's").unwrap();
-        assert!(matches!(draft.publish(&destination), Err(Refusal::Exists(_))));
-        assert_eq!(fs::read(directory.path().join("copy")).unwrap(), b"another's");
+    fn the_reserved_name_is_not_taken() {
+        let path = tempfile::tempdir().unwrap();
+        let directory = directory(path.path()).unwrap();
+        // As if `name` were the same as `index` on this filesystem.
+        let destination = Destination::new(&directory, OsStr::new("index"), false).unwrap();
+        let destination = destination.without_taking("index");
+        let temporary = destination.begin().unwrap();
+        assert!(matches!(destination.publish(temporary), Err(Refusal::Exists(_))));
+        assert_eq!(fs::read_dir(path.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::copy::Copier;
+use super::copy::{Copier, Failure};
 use super::metadata;
 use crate::monitor::Monitor;
 use crate::opened::Opened;
@@ -31,7 +31,7 @@ pub(super) fn follow(
     opened: &Opened,
     number: u32,
     monitor: &Monitor,
-) -> Result<Ended, Errno> {
+) -> Result<Ended, Failure> {
     let identity = opened.stat.identity();
     let task = opened.task.as_ref();
     let pidfd = task.and_then(|task| task.pidfd().ok());
@@ -39,7 +39,7 @@ pub(super) fn follow(
         // Asked before the last look, so that nothing is missed that was written before the end. Our
         // own descriptor keeps the file until then.
         let held = task.is_some_and(|task| task.has_open(number, identity));
-        let length = metadata(copier.source())?.len();
+        let length = metadata(copier.source()).map_err(Failure::Source)?.len();
         if length < copier.end() {
             return Ok(Ended::Cut(length));
         }
@@ -51,7 +51,7 @@ pub(super) fn follow(
             return Ok(Ended::Interrupted);
         }
         monitor.beat();
-        wait(pidfd.as_ref())?;
+        wait(pidfd.as_ref()).map_err(Failure::Source)?;
     }
 }
 

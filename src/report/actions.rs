@@ -66,9 +66,9 @@ pub struct Index {
     pub complete: bool,
     /// Whether it was ended early.
     pub interrupted: bool,
-    /// Where the index file is.
+    /// Where the index file is; none if it could not be written.
     #[serde(flatten, serialize_with = "serialize::index")]
-    pub index: PathBuf,
+    pub index: Option<PathBuf>,
     /// Every deleted file that was found.
     pub files: Vec<Saved>,
     /// What could not be looked at, and may hold more.

@@ -48,8 +48,9 @@ pub(super) fn destination<S: Serializer>(path: &Path, serializer: S) -> Result<S
     named(Some(path), ["destination", "destination_base64"], serializer)
 }
 
-pub(super) fn index<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    named(Some(path), ["index", "index_base64"], serializer)
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+pub(super) fn index<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    named(path.as_deref(), ["index", "index_base64"], serializer)
 }
 
 /// The end of the year 9999, up to which RFC 3339 goes, in seconds since the epoch.

@@ -7,3 +7,7 @@
 mod support;
 
 mod advice;
+mod flat;
+mod output;
+mod recover;
+mod streams;

@@ -113,7 +113,7 @@ impl Drop for Fuse {
     }
 }
 
-fn connect(at: &Path) -> File {
+pub(super) fn connect(at: &Path) -> File {
     let connection = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", connection.as_raw_fd());
     mount(
@@ -234,7 +234,7 @@ fn depth(node: u64) -> u64 {
     if node == 1 { 0 } else { node & 255 }
 }
 
-fn init() -> Vec<u8> {
+pub(super) fn init() -> Vec<u8> {
     let mut bytes = vec![];
     for word in [7_u32, 31, 0, 0, 0, 4096, 1] {
         bytes.extend(word.to_ne_bytes());
@@ -243,7 +243,7 @@ fn init() -> Vec<u8> {
     bytes
 }
 
-fn statfs() -> Vec<u8> {
+pub(super) fn statfs() -> Vec<u8> {
     // 4 GiB in blocks of 4096 bytes, a quarter of them free.
     let mut bytes = words(&[1 << 20, 1 << 18, 1 << 18, 1 << 20, 1 << 19]);
     for word in [4096_u32, 255, 4096] {
@@ -253,14 +253,14 @@ fn statfs() -> Vec<u8> {
     bytes
 }
 
-fn words(words: &[u64]) -> Vec<u8> {
+pub(super) fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap())
 }

@@ -10,6 +10,7 @@
 
 pub(crate) mod child;
 pub(crate) mod filesystem;
+pub(crate) mod flat_fuse;
 pub(crate) mod fuse;
 pub(crate) mod held;
 pub(crate) mod holder;
@@ -73,6 +74,29 @@ pub(crate) fn temp_dir() -> TempDir {
 pub(crate) fn tool(program: &str, args: &[&std::ffi::OsStr]) {
     let out = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A default access control list that lets everybody and one user do anything.
+pub(crate) fn default_acl(user: u32) -> Vec<u8> {
+    acl(&[
+        (0x01, 7, u32::MAX),
+        (0x02, 7, user),
+        (0x04, 7, u32::MAX),
+        (0x10, 7, u32::MAX),
+        (0x20, 7, u32::MAX),
+    ])
+}
+
+/// An access control list as in an attribute (`include/uapi/linux/posix_acl_xattr.h`), of entries: tag,
+/// permissions, and user or group.
+pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
 }
 
 /// What GNU du counts: the oracle for every visible byte.

@@ -36,10 +36,8 @@ pub fn render_index(index: &Index, style: &Style) -> String {
     let recovered = index.files.iter().filter(|file| file.copied.is_some()).count();
     let of = index.files.len();
     let files = if of == 1 { "deleted file" } else { "deleted files" };
-    screen.sentence(&format!(
-        "Recovered {recovered} of {of} {files}; {} tells of each.",
-        screen.path(&index.index)
-    ));
+    let told = index.index.as_deref().map(|index| format!("; {} tells of each", screen.path(index)));
+    screen.sentence(&format!("Recovered {recovered} of {of} {files}{}.", told.unwrap_or_default()));
     if !index.skipped.is_empty() {
         let skipped = index.skipped.len();
         screen.sentence(&format!("There may be more: {skipped} of the processes could not be looked into."));
@@ -235,7 +233,7 @@ mod tests {
             started: SystemTime::UNIX_EPOCH,
             complete: false,
             interrupted: false,
-            index: "/mnt/backup/whyfull-index.json".into(),
+            index: Some("/mnt/backup/whyfull-index.json".into()),
             files: vec![saved, lost],
             skipped: Vec::new(),
         };
