@@ -129,14 +129,15 @@ fn unmount(args: &Release) -> Outcome {
     let plan = release::unmount::Plan::make(&args.mounted())?;
     let shown = plan.shown();
     if args.dry_run {
-        return Ok((print(&shown, &args.basics, text::render_plan)?, Exit::Complete));
+        return Ok(Ending::looked(print(&shown, &args.basics, text::render_plan)?));
     }
     if !args.yes {
         ask(&text::render_plan(&shown, &style(&args.basics, false)))?;
     }
     let released = plan.carry_out()?;
     let exit = if released.done { Exit::Complete } else { Exit::Incomplete };
-    Ok((print(&released, &args.basics, text::render_released)?, exit))
+    let done = if released.done { "unmounted all the same" } else { "unmounted in part all the same" };
+    Ok(Ending::done(print(&released, &args.basics, text::render_released)?, done.to_owned(), exit))
 }
 
 /// Shows the plan on stderr, so that stdout holds the result alone, and takes one line for an answer.
