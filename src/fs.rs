@@ -66,6 +66,8 @@ pub struct Internal {
     pub nameless: Vec<(u64, Bytes)>,
     /// All those that have one, by their own count of links.
     pub named: Tally,
+    /// Why what was read was not read in a confined thread, where it was not.
+    pub unconfined: Option<Errno>,
 }
 
 /// A part of an amount.

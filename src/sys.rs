@@ -4,6 +4,7 @@
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
+pub mod confinement;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
@@ -15,6 +16,7 @@ pub mod peek;
 pub mod pidfd;
 pub mod quota;
 pub mod scout;
+mod seccomp;
 pub mod stat;
 pub mod tree_search;
 pub mod worker;
