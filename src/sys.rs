@@ -5,6 +5,7 @@ pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
 pub mod confinement;
+pub mod environment;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
