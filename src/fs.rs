@@ -66,7 +66,7 @@ pub struct Internal {
     pub nameless: Vec<(u64, Bytes)>,
     /// All those that have one, by their own count of links.
     pub named: Tally,
-    /// Why what was read was not read in a confined thread, where it was not.
+    /// Why the kernel did not confine the threads that read this, where it did not.
     pub unconfined: Option<Errno>,
 }
 
