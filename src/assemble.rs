@@ -187,6 +187,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
     let ledger = Ledger::close(&views);
     let findings = findings(seen, &capacity);
     let place = remedy::Place { mountpoint: &mount.mountpoint, is_listed: seen.scan.listed };
+    let unconfined = seen.counted.internal.as_ref().and_then(|internal| internal.unconfined);
     Filesystem {
         mountpoint: mount.mountpoint.clone(),
         root: mount.root.clone(),
@@ -197,6 +198,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         capacity,
         method: if seen.counted.from_tables { Method::InodeTable } else { Method::Walk },
         method_note: seen.counted.unable.as_ref().map(ToString::to_string),
+        unconfined_note: unconfined.map(|errno| errno.desc().to_owned()),
         visible_bytes: views.visible.bytes,
         gap_bytes: ledger.gap,
         unexplained_bound_bytes: ledger.bound,

@@ -4,6 +4,7 @@
 mod actions;
 mod args;
 mod aside;
+mod caller;
 mod exit;
 mod output;
 mod progress;
@@ -34,18 +35,21 @@ use root::Root;
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     signals::report_size_limit();
-    match Args::try_parse_from(arguments) {
-        Ok(args) => match args.chosen() {
-            Command::Explain(args) => {
-                report(&args.common, |output, monitor| run_explain(&args, output, monitor))
-            }
-            Command::Deleted(args) => {
-                report(&args.common, |output, monitor| run_deleted(&args, output, monitor))
-            }
-            Command::Recover(args) => actions::recover(&args),
-            Command::Release(args) => actions::release(&args),
-        },
-        Err(error) => refuse(&error),
+    if let Err(message) = caller::check() {
+        return fail(&message);
+    }
+    let command = match Args::try_parse_from(arguments) {
+        Ok(args) => args.chosen(),
+        Err(error) => return refuse(&error),
+    };
+    if let Some(message) = caller::refusal(&command) {
+        return fail(&message);
+    }
+    match command {
+        Command::Explain(args) => report(&args.common, |output, monitor| run_explain(&args, output, monitor)),
+        Command::Deleted(args) => report(&args.common, |output, monitor| run_deleted(&args, output, monitor)),
+        Command::Recover(args) => actions::recover(&args),
+        Command::Release(args) => actions::release(&args),
     }
 }
 

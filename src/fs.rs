@@ -66,6 +66,8 @@ pub struct Internal {
     pub nameless: Vec<(u64, Bytes)>,
     /// All those that have one, by their own count of links.
     pub named: Tally,
+    /// Why the kernel did not confine the threads that read this, where it did not.
+    pub unconfined: Option<Errno>,
 }
 
 /// A part of an amount.

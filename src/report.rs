@@ -156,6 +156,8 @@ pub struct Filesystem {
     pub method: Method,
     /// Why a faster way to count could not be taken.
     pub method_note: Option<String>,
+    /// Why the kernel did not confine the threads that read the filesystem's tables, where it did not.
+    pub unconfined_note: Option<String>,
     /// What `du -sx` of the mount point prints.
     pub visible_bytes: Bytes,
     /// `used - visible`.

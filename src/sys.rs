@@ -4,6 +4,8 @@
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
+pub mod confinement;
+pub mod environment;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
@@ -16,6 +18,7 @@ pub mod pidfd;
 pub mod quota;
 pub mod rename;
 pub mod scout;
+mod seccomp;
 pub mod signals;
 pub mod startup;
 pub mod stat;

@@ -6,6 +6,7 @@
 //! is read is live, without any sync, as long as it is read buffered.
 
 mod attributes;
+mod confined;
 mod covers;
 mod entries;
 mod format;
@@ -71,36 +72,40 @@ pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
     if !is_served_by_ext4(mount) {
         return Ok(None);
     }
-    let device = open_device(mount)?;
-    let volume = Volume::open(&device)?;
-    let handle = |inode, generation| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
+    let found = confined::read(&open_device(mount)?, without_names)?.value.into_iter();
+    let handle = |(inode, generation)| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
+    Ok(Some(found.map(handle).collect()))
+}
+
+/// Inode and generation of each.
+fn without_names(volume: &Volume<'_>) -> Result<Vec<(u32, u32)>, Errno> {
     if !volume.is_journalled() {
         // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
-        let found = nameless::list(&volume)?.into_iter();
-        return Ok(Some(found.map(|found| handle(found.inode, found.generation)).collect()));
+        let found = nameless::list(volume)?.into_iter();
+        return Ok(found.map(|found| (found.inode, found.generation)).collect());
     }
-    let orphans = orphans::list(&volume, PAUSE)?.into_iter();
-    orphans.map(|inode| Ok(handle(inode, volume.generation(inode)?))).collect::<Result<_, Errno>>().map(Some)
+    let orphans = orphans::list(volume, PAUSE)?.into_iter();
+    orphans.map(|inode| Ok((inode, volume.generation(inode)?))).collect()
 }
 
 /// How large the filesystem is made, and how large a directory on it can become.
 pub(super) fn geometry(mount: &Mount) -> Result<Geometry, Errno> {
-    let device = open_device(mount)?;
-    let volume = Volume::open(&device)?;
-    Ok(Geometry {
-        parts: vec![Part { dev: Some(mount.dev), number: 1, size: Bytes(volume.size()) }],
-        largest_directory: volume.largest_directory().map(Bytes),
-        uncounted: uncounted(mount, &volume),
-        reserve: reserve(mount, &volume),
-        btrfs: None,
-    })
+    let is_served = is_served_by_ext4(mount);
+    let reserved_clusters = attribute(mount.dev, "reserved_clusters");
+    let read = confined::read(&open_device(mount)?, |volume| {
+        Ok(Geometry {
+            parts: vec![Part { dev: Some(mount.dev), number: 1, size: Bytes(volume.size()) }],
+            largest_directory: volume.largest_directory().map(Bytes),
+            uncounted: is_served.then(|| uncounted(mount, volume)).flatten(),
+            reserve: reserved_clusters.map(|clusters| reserve(volume, clusters)),
+            btrfs: None,
+        })
+    })?;
+    Ok(read.value)
 }
 
 /// What `ext4_statfs` (fs/ext4/super.c) takes away from the size.
 fn uncounted(mount: &Mount, volume: &Volume<'_>) -> Option<Vec<Term>> {
-    if !is_served_by_ext4(mount) {
-        return None;
-    }
     if counts_overhead(mount) {
         Some(Vec::new())
     } else {
@@ -109,12 +114,11 @@ fn uncounted(mount: &Mount, volume: &Volume<'_>) -> Option<Vec<Term>> {
 }
 
 /// What `ext4_statfs` takes away from what is free (Documentation/admin-guide/ext4.rst).
-fn reserve(mount: &Mount, volume: &Volume<'_>) -> Option<Reserve> {
-    let clusters = attribute(mount.dev, "reserved_clusters")?;
-    Some(Reserve {
+fn reserve(volume: &Volume<'_>, clusters: u64) -> Reserve {
+    Reserve {
         blocks: Bytes(volume.reserved_blocks.saturating_mul(volume.block_size)),
         clusters: Bytes(clusters.saturating_mul(volume.cluster_size)),
-    })
+    }
 }
 
 /// What lies below the root, and what the filesystem keeps for itself.
@@ -125,21 +129,28 @@ pub(super) fn census(
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
     let device = open_served(mount)?;
-    let volume = Volume::open(&device)?;
-    let before = delayed(mount.dev, volume.block_size);
-    let (mut census, tables) = tree::count(&volume, mount_points, options, how(options, monitor))?;
-    let delayed = delayed(mount.dev, volume.block_size);
+    let (how, before) = (how(options, monitor), delayed_blocks(mount.dev));
+    let read = confined::read(&device, |volume| {
+        let (census, tables) = tree::count(volume, mount_points, options, how)?;
+        Ok((census, internal_of(volume, tables, counts_overhead(mount))?, volume.block_size))
+    })?;
+    let (mut census, internal, block_size) = read.value;
+    let delayed = |blocks: u64| Bytes(blocks.saturating_mul(block_size));
+    let (before, delayed) = (delayed(before), delayed(delayed_blocks(mount.dev)));
     // What has been written out meanwhile may have been missed.
     census.moved += (before - delayed).magnitude();
-    Ok((census, internal_of(&volume, tables, delayed, counts_overhead(mount))?))
+    Ok((census, Internal { delayed, unconfined: read.refusal, ..internal }))
 }
 
 /// What the filesystem keeps for itself, alone.
 pub(super) fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -> Result<Internal, Unable> {
     let device = open_served(mount)?;
-    let volume = Volume::open(&device)?;
-    let (tables, _) = tables::read(&volume, how(options, monitor))?;
-    Ok(internal_of(&volume, tables, Bytes::ZERO, counts_overhead(mount))?)
+    let how = how(options, monitor);
+    let read = confined::read(&device, |volume| {
+        let (tables, _) = tables::read(volume, how)?;
+        internal_of(volume, tables, counts_overhead(mount))
+    })?;
+    Ok(Internal { unconfined: read.refusal, ..read.value })
 }
 
 /// Whether `df` counts what lies at fixed places.
@@ -161,12 +172,7 @@ fn how<'a>(options: Options<'_>, monitor: &'a Monitor) -> How<'a> {
     How { threads: options.threads.unwrap_or_else(cores), pause: SHORT_PAUSE, monitor }
 }
 
-fn internal_of(
-    volume: &Volume<'_>,
-    tables: Tables,
-    delayed: Bytes,
-    counts_overhead: bool,
-) -> Result<Internal, Errno> {
+fn internal_of(volume: &Volume<'_>, tables: Tables, counts_overhead: bool) -> Result<Internal, Errno> {
     let Tables { mut own, nameless, named } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
     metadata.push(overhead::bad_blocks(volume)?);
@@ -180,21 +186,21 @@ fn internal_of(
     Ok(Internal {
         metadata,
         shared,
-        delayed,
         nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
         named,
+        ..Internal::default()
     })
 }
 
 /// What has been promised to data that is still in memory only, and is in no inode on the device:
 /// Documentation/ABI/testing/sysfs-fs-ext4. Nothing where that cannot be read.
-fn delayed(dev: Dev, block_size: u64) -> Bytes {
-    Bytes(attribute(dev, "delayed_allocation_blocks").unwrap_or(0).saturating_mul(block_size))
+fn delayed_blocks(dev: Dev) -> u64 {
+    attribute(dev, "delayed_allocation_blocks").unwrap_or(0)
 }
 
 /// Whether what is read from below would miss data that is still in memory only.
 pub(super) fn lags(mount: &Mount) -> bool {
-    delayed(mount.dev, 1) > Bytes::ZERO && open_served(mount).is_ok()
+    delayed_blocks(mount.dev) > 0 && open_served(mount).is_ok()
 }
 
 /// Whether ext4 serves a filesystem that may be mounted as ext2, as it does in most kernels

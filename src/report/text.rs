@@ -171,6 +171,12 @@ impl Screen<'_> {
                 self.blank();
                 self.sentence(&format!("Counted by walking through all names, which takes longer: {note}."));
             }
+            if let Some(note) = &filesystem.unconfined_note {
+                self.blank();
+                self.sentence(&format!(
+                    "The threads that read its tables kept the right to other system calls: {note}."
+                ));
+            }
             skips::list(self, &filesystem.skipped);
         }
         if !alone {

@@ -8,6 +8,7 @@ mod support;
 
 mod advice;
 mod flat;
+mod least_privilege;
 mod output;
 mod recover;
 mod streams;

@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use super::tables::{How, Tables};
 use super::volume::{ReadAt, Volume};
 use super::{internal_of, nameless, orphans, tree};
-use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
 
@@ -64,7 +63,7 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
         let how = How { threads, pause: Duration::ZERO, monitor: &monitor };
         let (census, tables) = count(volume, &MOUNT_POINTS.map(Path::new), how)?;
         check(&census, &tables);
-        internal_of(volume, tables, Bytes::ZERO, true)
+        internal_of(volume, tables, true)
     });
 }
 

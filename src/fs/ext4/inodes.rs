@@ -1,11 +1,33 @@
 //! The inode tables, read in large pieces.
 
+use std::iter;
+
 use nix::errno::Errno;
 
 use super::format::CORRUPT;
 use super::groups::Group;
 use super::inode::Inode;
 use super::volume::{LARGEST_READ, Volume, room};
+
+/// So much the kernel reads ahead at once for a device of its usual settings; the rest of a longer
+/// announcement is lost (`force_page_cache_ra`, mm/readahead.c).
+const LARGEST_ANNOUNCEMENT: u32 = 128 << 10;
+
+/// Pieces that lie side by side, given by their beginnings and lengths, as one of at most `most`.
+fn together(mut pieces: impl Iterator<Item = (u32, u32)>, most: u32) -> impl Iterator<Item = (u32, u32)> {
+    let mut next = pieces.next();
+    iter::from_fn(move || {
+        let (first, mut count) = next.take()?;
+        for piece in pieces.by_ref() {
+            if piece.0 != first + count || count + piece.1 > most {
+                next = Some(piece);
+                break;
+            }
+            count += piece.1;
+        }
+        Some((first, count))
+    })
+}
 
 /// Calls `each` with the number and the inode of all in a group that are in use: those marked in its
 /// bitmap. What has been freed stands in the table as it was last, and is not told from what is held by
@@ -28,7 +50,7 @@ pub(super) fn in_use(
     let pieces = pieces.map(|first| (first, per_piece.min(group.used - first)));
     let pieces = pieces.filter(|&(first, count)| (first..first + count).any(is_used));
     let bytes = |inodes: u32| u64::from(inodes) * u64::from(volume.inode_size);
-    for (first, count) in pieces.clone() {
+    for (first, count) in together(pieces.clone(), LARGEST_ANNOUNCEMENT / u32::from(volume.inode_size)) {
         volume.announce(group.table, bytes(first), bytes(count));
     }
     for (first, count) in pieces {
@@ -43,4 +65,18 @@ pub(super) fn in_use(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_announced_together_up_to_a_limit() {
+        let pieces = [(0, 4), (4, 4), (8, 4), (16, 4), (20, 1)];
+        let announced: Vec<_> = together(pieces.into_iter(), 8).collect();
+        assert_eq!(announced, [(0, 8), (8, 4), (16, 5)]);
+        assert_eq!(together([(0, 9), (9, 1)].into_iter(), 8).collect::<Vec<_>>(), [(0, 9), (9, 1)]);
+        assert_eq!(together(std::iter::empty(), 8).count(), 0);
+    }
 }

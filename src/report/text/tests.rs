@@ -126,6 +126,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         },
         method: Method::Walk,
         method_note: None,
+        unconfined_note: None,
         visible_bytes: views.visible.bytes,
         gap_bytes: ledger.gap,
         ledger: ledger.rows.iter().map(row).collect(),
