@@ -4,6 +4,7 @@
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
+pub mod deadline;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
@@ -13,6 +14,7 @@ pub mod mount;
 pub mod mount_namespace;
 pub mod peek;
 pub mod pidfd;
+pub mod process;
 pub mod quota;
 pub mod rename;
 pub mod scout;

@@ -24,6 +24,11 @@ use crate::skip::{Kind, Skip};
 /// More would only take longer to start than a scan lasts.
 const MOST_THREADS: usize = 64;
 
+/// A fixed number of threads as rayon takes it, which makes 0 as many as there are cores.
+pub(super) fn number_of(threads: Option<NonZero<usize>>) -> usize {
+    threads.map_or(0, NonZero::get).min(MOST_THREADS)
+}
+
 /// Reads all processes below `proc` and returns the inodes without name that belong to `places`,
 /// by the number of their filesystem. When no process could be finished for as long as `timeout`, the
 /// remaining ones are given up: they are waiting for a server that does not answer.
@@ -48,8 +53,7 @@ pub fn scan(
             // Nobody receives any more when the time was up.
             let _ = sender.send((pid, process::read(proc, pid, &shared)));
         };
-        let threads = threads.map_or(0, NonZero::get).min(MOST_THREADS);
-        match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        match rayon::ThreadPoolBuilder::new().num_threads(number_of(threads)).build() {
             Ok(pool) => pool.install(|| pids.into_par_iter().with_max_len(1).for_each(read)),
             // No more threads to be had: then one after the other.
             Err(_) => pids.into_iter().for_each(read),

@@ -4,16 +4,17 @@
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, getppid};
+
+use super::deadline::Deadline;
+use super::process;
 
 /// The child.
 #[derive(Debug)]
@@ -37,13 +38,7 @@ impl Worker {
 
     /// Waits until all that it had open is closed, but no longer than `timeout`.
     pub fn wait(&self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
-        while waitpid(self.child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            sleep(Duration::from_millis(1));
-        }
+        process::wait(self.child, Deadline::after(timeout));
     }
 }
 
