@@ -6,6 +6,7 @@ mod args;
 mod aside;
 mod caller;
 mod exit;
+mod front;
 mod output;
 mod progress;
 mod root;
@@ -28,6 +29,7 @@ use crate::sys::signals;
 use crate::{deleted, explain, sums};
 use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
+use front::Interrupts;
 use output::Output;
 use progress::Progress;
 use root::Root;
@@ -46,24 +48,33 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         return fail(&message);
     }
     match command {
-        Command::Explain(args) => report(&args.common, |output, monitor| run_explain(&args, output, monitor)),
-        Command::Deleted(args) => report(&args.common, |output, monitor| run_deleted(&args, output, monitor)),
+        Command::Explain(args) => front::run(|interrupts| {
+            report(&args.common, interrupts, |output, monitor| run_explain(&args, output, monitor))
+        }),
+        Command::Deleted(args) => front::run(|interrupts| {
+            report(&args.common, interrupts, |output, monitor| run_deleted(&args, output, monitor))
+        }),
         Command::Recover(args) => actions::recover(&args),
         Command::Release(args) => actions::release(&args),
     }
 }
 
 /// Runs one of the commands that only look, and prints what it renders.
-fn report(common: &Common, render: impl FnOnce(&Output, &Monitor) -> Rendered) -> Exit {
+fn report(
+    common: &Common,
+    interrupts: Interrupts,
+    render: impl FnOnce(&Output, &Monitor) -> Rendered,
+) -> Exit {
     // A file that cannot be written is found out before the work is done.
     let output = match Output::open(common.output.as_deref(), common.timeout) {
         Ok(output) => output,
         Err(message) => return fail(&message),
     };
-    let monitor = Monitor::default();
-    if let Err(error) = exit::cancel_on_interrupt(&monitor) {
-        return fail(&format!("SIGINT: {}", describe(&error)));
-    }
+    // The writer of a file is a child of a process with one thread: only from here on there are two.
+    let monitor = match interrupts.watch() {
+        Ok(monitor) => monitor,
+        Err(error) => return fail(&format!("SIGINT: {}", describe(&error))),
+    };
     let root = match common.root.as_deref().map(|root| Root::enter(root, common.timeout)).transpose() {
         Ok(root) => root,
         Err(message) => return fail(&message),

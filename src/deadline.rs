@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+pub use crate::sys::deadline::Deadline;
+
 /// The result of `call`, or `None` when it has not returned within `timeout`. The thread that is
 /// left behind ends with the process.
 pub fn within<T: Send + 'static>(timeout: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {

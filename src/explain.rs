@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options, Tally};
-use crate::deadline::{Pending, begin};
+use crate::deadline::{Deadline, Pending, begin};
 use crate::error::{Error, Result};
 use crate::fs::{self, Internal, Unable};
 use crate::holders::Scan;
@@ -147,7 +147,8 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
             run.look_again(&all, &mut observed)?;
         }
     }
-    let limits = limits.into_iter().map(|limits| limits.and_then(|limits| limits.wait(request.timeout)));
+    let deadline = Deadline::after(request.timeout);
+    let limits = limits.into_iter().map(|limits| limits.and_then(|limits| limits.wait(deadline.left())));
     let seen = targets.into_iter().zip(observed).zip(limits);
     let seen: Vec<Seen> = seen
         .map(|((target, observed), limits)| Seen::new(target, observed, limits.unwrap_or_default()))

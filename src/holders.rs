@@ -32,7 +32,7 @@ pub use further::Found;
 pub use kernel::{KernelHold, Reached};
 pub use places::Places;
 pub use program::Program;
-pub use scan::{own_pid, scan};
+pub use scan::{own_pids, scan};
 
 /// An inode without a name, and all who were found to hold it.
 #[derive(Clone, Debug)]

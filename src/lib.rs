@@ -16,6 +16,7 @@
 //!
 //! `docs/architecture.md` shows the rooms and the way of the data.
 
+mod accounts;
 mod assemble;
 pub mod bytes;
 mod capability;

@@ -82,8 +82,8 @@ pub struct Image {
 }
 
 /// Reads the limits of the filesystem of `mount`, whose root is `root` (`O_PATH` is enough), and whose own
-/// records are `geometry`. May wait for a user database, and up to `timeout` for the filesystem an image
-/// lies on.
+/// records are `geometry`. May wait up to half of `timeout` for a user database, and up to `timeout` for the
+/// filesystem an image lies on.
 pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, timeout: Duration) -> Limits {
     let errors = errors(mount);
     let device_size = device_size(mount, geometry);
@@ -98,7 +98,7 @@ pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, ti
         uncounted: device_size.and_then(|size| uncounted(geometry?, size)),
         reserve: geometry.and_then(|geometry| geometry.reserve),
         image: device::image(mount.dev, timeout),
-        quotas: quota::short(mount, root, btrfs),
+        quotas: quota::short(mount, root, btrfs, timeout / 2),
         memory: mount.is_in_memory().then(memory).flatten(),
         chunks: btrfs.and_then(chunks::read),
         snapshots: btrfs.and_then(|btrfs| btrfs.snapshots),

@@ -14,7 +14,7 @@ use crate::deadline::within;
 use crate::error::{Error, Result};
 use crate::explain::Request;
 use crate::fs::{self, Listing, Unlinked};
-use crate::holders::{Found, Held, Places, Scan, kernel, own_pid};
+use crate::holders::{Found, Held, Places, Scan, kernel, own_pids};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::skip::{Kind, Skip};
@@ -177,8 +177,8 @@ pub(crate) fn holders_of(file: Held, mounts: &Mounts, timeout: Duration) -> Resu
     let mut scan = found.scans.pop().unwrap_or_default();
     scan.held.retain(|held| held.stat.identity() == file.stat.identity());
     // Not the descriptor through which it was opened.
-    let own = own_pid(Path::new(PROC));
-    scan.held.iter_mut().for_each(|held| held.holds.retain(|hold| Some(hold.pid) != own));
+    let own = own_pids(Path::new(PROC));
+    scan.held.iter_mut().for_each(|held| held.holds.retain(|hold| !own.contains(&hold.pid)));
     scan.join(vec![file.clone()]);
     // Of this inode no more can be missing.
     scan.listed = true;

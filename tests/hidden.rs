@@ -275,16 +275,17 @@ fn a_run_in_progress_changes_no_mount_and_blocks_none() {
         let running = whyfull().arg(fs.path()).args(&["-j1", "--json"]).start();
         let pid = running.pid();
         while fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| fds.count() > 0) {
-            if private_mounts(pid, &before) > 0 {
-                running.signal(Signal::SIGSTOP);
-                caught = private_mounts(pid, &before) > 0;
+            let private = || running.worker().is_some_and(|worker| private_mounts(worker, &before) > 0);
+            if private() {
+                running.signal_worker(Signal::SIGSTOP);
+                caught = private();
                 break;
             }
         }
         assert_eq!(table(), before, "nobody sees the clone");
         // While it looks beneath: what is mounted there can be taken away.
         umount2(&covered, MntFlags::empty()).unwrap();
-        running.signal(Signal::SIGCONT);
+        running.signal_worker(Signal::SIGCONT);
         drop(running.finish().json());
         if caught {
             return;

@@ -247,7 +247,7 @@ impl Explain {
         Request {
             paths,
             all: self.all,
-            threads: self.common.threads,
+            threads: self.common.threads(),
             timeout: self.common.timeout,
             directories: self.dirs.unwrap_or(TOP),
             depth: self.depth,
@@ -267,7 +267,7 @@ impl Deleted {
     pub(super) fn request(&self) -> Request {
         Request {
             paths: self.paths.clone(),
-            threads: self.common.threads,
+            threads: self.common.threads(),
             timeout: self.common.timeout,
             ..Request::default()
         }
@@ -284,6 +284,12 @@ impl Deleted {
 }
 
 impl Common {
+    /// No more than any machine has use for: each takes memory, and time to start.
+    fn threads(&self) -> Option<NonZero<usize>> {
+        const MOST: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1023);
+        self.threads.map(|threads| threads.min(MOST))
+    }
+
     pub(super) fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
@@ -312,11 +318,52 @@ impl Common {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::Deadline;
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     #[test]
     fn the_definition_is_sound() {
         Args::command().debug_assert();
+    }
+
+    /// What is taken can be waited for and printed; what is not is refused, whatever was typed.
+    fn takes(text: &str) -> bool {
+        let Ok(duration) = duration(text) else { return false };
+        assert!(!humantime::format_duration(duration).to_string().is_empty());
+        assert!(
+            Deadline::after(duration).left() <= duration.max(Duration::from_mins(1))
+                || duration.as_secs() > 1 << 60
+        );
+        true
+    }
+
+    #[test]
+    fn durations_of_any_length() {
+        for longest in ["18446744073709551615s", "300000000000years", "584542046090y", "1ms"] {
+            assert!(takes(longest), "{longest}");
+        }
+        for refused in ["", "0", "0s", "1ns", "-1s", "18446744073709551616s", "584542046091y 1y", "1 parsec"]
+        {
+            assert!(!takes(refused), "{refused}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_for_a_duration(text in "[0-9]{0,21}( ?[a-z]{1,7} ?[0-9]{0,21}){0,3}|\\PC{0,9}") {
+            takes(&text);
+        }
+
+        #[test]
+        fn any_number_of_any_unit(
+            number: u64,
+            unit in proptest::sample::select(vec!["ns", "us", "ms", "s", "min", "h", "d", "w", "months", "y"]),
+            more: u64,
+        ) {
+            takes(&format!("{number}{unit}"));
+            takes(&format!("{number}{unit} {more}y {more}ns"));
+        }
     }
 
     #[test]

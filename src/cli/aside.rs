@@ -19,13 +19,10 @@ use crate::destination::abandoned;
 use crate::error::describe;
 use crate::escape;
 use crate::monitor::{Monitor, State};
-use crate::sys::worker::{self, Worker};
+use crate::sys::worker::{self, DIED, Descriptors, Worker};
 
 /// How often the other process tells how far it is.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-/// It was killed, or there was not enough memory for it.
-const DIED: &str = "the process that does the work has died";
 
 /// What it tells, a line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,7 +39,7 @@ pub(super) fn run(work: impl Fn(&Monitor) -> Ending, shows_progress: bool, timeo
     if let Err(error) = exit::cancel_on_interrupt(&monitor) {
         return fail(&format!("SIGINT: {}", describe(&error)));
     }
-    let ending = if let Ok(worker) = worker::start(|line| aside(line, &work)) {
+    let ending = if let Ok(worker) = worker::start(Descriptors::None, |line| aside(line, &work)) {
         let progress = Some(Progress::show(&monitor, shows_progress));
         let (worker, monitor, moved) = (&worker, &monitor, Instant::now());
         let (was_told, was_asked) = (false, false);

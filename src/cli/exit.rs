@@ -26,17 +26,27 @@ pub enum Exit {
 impl Exit {
     /// Ends the process. After an interrupt it dies by the signal, so that a shell loop ends, too.
     pub fn end(self) -> ! {
-        let code = match self {
+        if self == Self::Interrupted {
+            // Only an unknown signal is refused.
+            let _ = emulate_default_handler(SIGINT);
+        }
+        std::process::exit(self.code().into())
+    }
+
+    /// The exit status; after an interrupt as a shell has it.
+    pub(super) fn code(self) -> u8 {
+        match self {
             Self::Complete => 0,
             Self::Incomplete => 1,
             Self::Failure => 2,
-            Self::Interrupted => {
-                // Only an unknown signal is refused.
-                let _ = emulate_default_handler(SIGINT);
-                130
-            }
-        };
-        std::process::exit(code)
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What has that exit status.
+    pub(super) fn from_code(code: u8) -> Self {
+        let all = [Self::Complete, Self::Incomplete, Self::Interrupted];
+        all.into_iter().find(|exit| exit.code() == code).unwrap_or(Self::Failure)
     }
 }
 

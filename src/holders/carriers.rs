@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::fdinfo::{self, Registered};
 use super::places::Places;
 use super::process::{self, Decimal, Proc, Sighting, read_link, read_record};
+use super::scan::number_of;
 use super::{Hold, Via};
 use crate::sys::peek::{FIRST_COPY, Peek};
 use crate::sys::pidfd;
@@ -119,7 +120,7 @@ impl Look<'_> {
             |a: &Carrier, b: &Carrier| a.kind == Kind::Socket && (b.kind, b.inode) == (a.kind, a.inode);
         let mut groups: Vec<&[Carrier]> = carriers.chunk_by(same).collect();
         groups.sort_by_key(|group| group.first().map(Carrier::task));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, NonZero::get)).build();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(number_of(self.threads)).build();
         let loads: Vec<Vec<Load>> = match pool {
             Ok(pool) => {
                 pool.install(|| groups.par_chunks(AT_ONCE).map(|groups| self.loads(groups)).collect())

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::cgroup::{self, Membership};
 use super::program::{self, Program, Running};
 use super::unit;
+use crate::accounts::Accounts;
 use crate::deadline::within;
 
 /// What is told of a process.
@@ -53,13 +53,19 @@ pub struct Service {
     pub uid: Option<u32>,
 }
 
-/// Describes processes. One that has gone meanwhile is left out.
+/// Describes processes. One that has gone meanwhile is left out; all of them, where /proc does not answer
+/// in time. Before that the user database, and each look at what they run, may take up to `timeout`.
 pub fn describe(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {
+    let (pids, proc) = (pids.to_vec(), proc.to_owned());
+    within(timeout.saturating_mul(4), move || read(&pids, &proc, timeout)).unwrap_or_default()
+}
+
+fn read(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {
     let Ok(mut system) = System::new() else { return HashMap::new() };
     let known: Vec<Pid> = pids.iter().filter_map(|&pid| u32::try_from(pid).ok()).map(Pid::from_u32).collect();
     let kind = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).without_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&known), false, kind);
-    let mut users = Users { names: HashMap::new(), timeout };
+    let mut users = Users { names: HashMap::new(), accounts: Accounts::until(timeout), timeout };
     let mut running = program::running(pids, proc, timeout);
     let mut owners: HashMap<i32, Owner> = pids
         .iter()
@@ -120,27 +126,18 @@ fn services<'a>(
 /// The names of users, each asked for once.
 struct Users {
     names: HashMap<u32, String>,
+    accounts: Accounts,
     timeout: Duration,
 }
 
 impl Users {
     fn name(&mut self, uid: u32) -> String {
-        let timeout = self.timeout;
-        self.names.entry(uid).or_insert_with(|| user_name(uid, timeout)).clone()
+        self.names.entry(uid).or_insert_with(|| self.accounts.user(uid)).clone()
     }
 
     fn program(&mut self, running: &Running) -> Option<Program> {
         let name = running.executable.clone().filter(|_| running.is_the_systems)?;
         let uid = running.uid?;
         Some(Program { name, uid, user: self.name(uid) })
-    }
-}
-
-/// The user database may be a directory server that does not answer.
-fn user_name(uid: u32, timeout: Duration) -> String {
-    let found = within(timeout, move || User::from_uid(Uid::from_raw(uid)));
-    match found {
-        Some(Ok(Some(user))) => user.name,
-        _ => uid.to_string(),
     }
 }

@@ -20,9 +20,15 @@ use super::process::{self, Outcome, Proc, Sighting, is_kernel_thread, numbers};
 use super::{Held, Hold, Key, Scan, Unseen, key};
 use crate::deadline::detach;
 use crate::skip::{Kind, Skip};
+use crate::sys::worker;
 
 /// More would only take longer to start than a scan lasts.
 const MOST_THREADS: usize = 64;
+
+/// A fixed number of threads as rayon takes it, which makes 0 as many as there are cores.
+pub(super) fn number_of(threads: Option<NonZero<usize>>) -> usize {
+    threads.map_or(0, NonZero::get).min(MOST_THREADS)
+}
 
 /// Reads all processes below `proc` and returns the inodes without name that belong to `places`,
 /// by the number of their filesystem. When no process could be finished for as long as `timeout`, the
@@ -40,16 +46,15 @@ pub fn scan(
     let (sender, receiver) = mpsc::channel();
     let mut pending: FxHashSet<i32> = pids.iter().copied().collect();
     let shared = Arc::clone(places);
-    let own = own_pid(proc);
-    let same_numbers = own == Some(nix::unistd::getpid().as_raw());
+    let own = own_pids(proc);
+    let same_numbers = own.first() == Some(&nix::unistd::getpid().as_raw());
     detach(move || {
         let proc = Proc { directory: directory.as_fd(), same_numbers };
         let read = |pid| {
             // Nobody receives any more when the time was up.
             let _ = sender.send((pid, process::read(proc, pid, &shared)));
         };
-        let threads = threads.map_or(0, NonZero::get).min(MOST_THREADS);
-        match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        match rayon::ThreadPoolBuilder::new().num_threads(number_of(threads)).build() {
             Ok(pool) => pool.install(|| pids.into_par_iter().with_max_len(1).for_each(read)),
             // No more threads to be had: then one after the other.
             Err(_) => pids.into_iter().for_each(read),
@@ -64,15 +69,21 @@ pub fn scan(
     }
     gathered.skips.extend(pending.into_iter().map(|pid| process_skip(proc, pid, Errno::ETIMEDOUT)));
     gathered.skips.extend(outside_namespace(proc));
-    gathered.leave_out_own(own);
+    gathered.leave_out_own(&own);
     let (carriers, foreign) = (std::mem::take(&mut gathered.carriers), std::mem::take(&mut gathered.foreign));
     let scans = gathered.by_filesystem(places, count);
     Ok(Found { scans, proc: proc.to_owned(), places: Arc::clone(places), carriers, foreign, same_numbers })
 }
 
-/// This process's number in that /proc: `/proc/self` leads there.
-pub fn own_pid(proc: &Path) -> Option<i32> {
-    std::fs::read_link(proc.join("self")).ok()?.to_str()?.parse().ok()
+/// The numbers in that /proc of the processes that make up this command: this one's, to which `/proc/self`
+/// leads, and that of the one that waits for it, if there is one.
+pub fn own_pids(proc: &Path) -> Vec<i32> {
+    let own = std::fs::read_link(proc.join("self")).ok().and_then(|link| link.to_str()?.parse().ok());
+    let waiting = || {
+        let status = std::fs::read_to_string(proc.join("self/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+    };
+    own.into_iter().chain(if worker::is_running() { waiting() } else { None }).collect()
 }
 
 /// In a pid namespace other than the first (a container), /proc lists only the processes in it. The
@@ -144,13 +155,13 @@ impl Gathered {
 
     /// A shell that holds a deleted file hands its descriptor down to us. That ends with us, so it is
     /// told only of a file that nobody else holds.
-    fn leave_out_own(&mut self, own: Option<i32>) {
-        let is_own = |hold: &Hold| Some(hold.pid) == own;
+    fn leave_out_own(&mut self, own: &[i32]) {
+        let is_own = |hold: &Hold| own.contains(&hold.pid);
         for held in self.held.values_mut().filter(|held| !held.holds.iter().all(is_own)) {
             held.holds.retain(|hold| !is_own(hold));
         }
         self.foreign.retain(|sighting| !is_own(&sighting.hold));
-        self.carriers.retain(|carrier| Some(carrier.pid) != own);
+        self.carriers.retain(|carrier| !own.contains(&carrier.pid));
     }
 
     fn by_filesystem(mut self, places: &Places, count: usize) -> Vec<Scan> {

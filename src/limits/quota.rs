@@ -4,12 +4,13 @@
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgroups};
+use nix::unistd::{Gid, getegid, geteuid, getgroups};
 
 use super::{chunks, device};
+use crate::accounts::Accounts;
 use crate::fs::Btrfs;
 use crate::mounts::Mount;
 use crate::sys::quota::{self, Kind};
@@ -62,35 +63,42 @@ const KINDS: [(Kind, &[&str]); 3] = [
 /// Closer to a limit than this, and the next block is refused: 64 KiB, the largest block there is.
 const BLOCK: u64 = 64 << 10;
 
-/// The quotas of which less than one percent is left, or that are beyond their soft limit.
-pub(super) fn short(mount: &Mount, root: BorrowedFd<'_>, btrfs: Option<&Btrfs>) -> Vec<Quota> {
+/// The quotas of which less than one percent is left, or that are beyond their soft limit. Names are looked
+/// up for no longer than `timeout`.
+pub(super) fn short(
+    mount: &Mount,
+    root: BorrowedFd<'_>,
+    btrfs: Option<&Btrfs>,
+    timeout: Duration,
+) -> Vec<Quota> {
     if let Some(btrfs) = btrfs {
         return qgroups(btrfs).unwrap_or_default();
     }
     let enforced = KINDS.iter().filter(|(_, options)| options.iter().any(|option| mount.has_option(option)));
-    enforced.flat_map(|&(kind, _)| of_kind(root, kind)).collect()
+    let accounts = Accounts::until(timeout);
+    enforced.flat_map(|&(kind, _)| of_kind(root, kind, &accounts)).collect()
 }
 
 /// Root sees everybody's, others their own.
-fn of_kind(root: BorrowedFd<'_>, kind: Kind) -> Vec<Quota> {
+fn of_kind(root: BorrowedFd<'_>, kind: Kind, accounts: &Accounts) -> Vec<Quota> {
     let mut quotas = Vec::new();
     let mut from = 0;
     loop {
         match quota::next(root, kind, from) {
             Ok(quota) => {
-                quotas.extend(judged(kind, quota));
+                quotas.extend(judged(kind, quota, accounts));
                 match quota.id.checked_add(1) {
                     Some(next) => from = next,
                     None => return quotas,
                 }
             }
-            Err(Errno::EPERM) => return own(root, kind),
+            Err(Errno::EPERM) => return own(root, kind, accounts),
             Err(_) => return quotas,
         }
     }
 }
 
-fn own(root: BorrowedFd<'_>, kind: Kind) -> Vec<Quota> {
+fn own(root: BorrowedFd<'_>, kind: Kind, accounts: &Accounts) -> Vec<Quota> {
     let ids: Vec<u32> = match kind {
         Kind::User => vec![geteuid().as_raw()],
         Kind::Group => {
@@ -103,16 +111,16 @@ fn own(root: BorrowedFd<'_>, kind: Kind) -> Vec<Quota> {
         Kind::Project => Vec::new(),
     };
     let quotas = ids.into_iter().filter_map(|id| quota::of(root, kind, id).ok());
-    quotas.flat_map(|quota| judged(kind, quota)).collect()
+    quotas.flat_map(|quota| judged(kind, quota, accounts)).collect()
 }
 
 /// What of a quota is short.
-fn judged(kind: Kind, quota: quota::Quota) -> impl Iterator<Item = Quota> {
+fn judged(kind: Kind, quota: quota::Quota, accounts: &Accounts) -> impl Iterator<Item = Quota> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let (id, parts) = (quota.id, [(Amount::Bytes, quota.space), (Amount::Inodes, quota.inodes)]);
     parts.into_iter().filter_map(move |(amount, part)| {
         let (limit, refuses) = reached(amount, &part, now)?;
-        Some(Quota { owner: owner(kind, id), amount, used: part.used, limit, refuses })
+        Some(Quota { owner: owner(kind, id, accounts), amount, used: part.used, limit, refuses })
     })
 }
 
@@ -137,12 +145,10 @@ fn is_used_up(amount: Amount, used: u64, limit: u64) -> bool {
     }
 }
 
-fn owner(kind: Kind, id: u32) -> Owner {
-    let user = |id| User::from_uid(Uid::from_raw(id)).ok().flatten().map(|user| user.name);
-    let group = |id| Group::from_gid(Gid::from_raw(id)).ok().flatten().map(|group| group.name);
+fn owner(kind: Kind, id: u32, accounts: &Accounts) -> Owner {
     match kind {
-        Kind::User => Owner::User(user(id).unwrap_or_else(|| id.to_string())),
-        Kind::Group => Owner::Group(group(id).unwrap_or_else(|| id.to_string())),
+        Kind::User => Owner::User(accounts.user(id)),
+        Kind::Group => Owner::Group(accounts.group(id)),
         Kind::Project => Owner::Project(id),
     }
 }

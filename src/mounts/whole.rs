@@ -8,14 +8,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::locate::{mount_id, open_within};
 use super::{Mount, device, mountinfo};
-use crate::deadline::{detach, within};
+use crate::deadline::{Deadline, detach, within};
 use crate::sys::Dev;
 use crate::sys::mount::{clone_detached, mount_again};
 use crate::sys::stat::statx_fd;
@@ -42,7 +42,7 @@ pub fn whole(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<Op
 /// outside of this process's root directory.
 fn mounted_elsewhere(mount: &Mount, timeout: Duration) -> Option<OwnedFd> {
     let (sender, receiver) = mpsc::channel();
-    let (dev, deadline) = (mount.dev, Instant::now() + timeout);
+    let (dev, deadline) = (mount.dev, Deadline::after(timeout));
     // A process that is just executing a program keeps whoever reads its namespace waiting, for as long
     // as the files take that this closes: `proc_ns_readlink` (fs/proc/namespaces.c). That wait can be
     // killed, so the thread does not keep this process from ending.
@@ -51,9 +51,8 @@ fn mounted_elsewhere(mount: &Mount, timeout: Duration) -> Option<OwnedFd> {
         let _ = find(dev, &sender);
     });
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let (process, way) = receiver.recv_timeout(left).ok()?;
-        if let Some(clone) = clone_from(&process, &way, timeout) {
+        let (process, way) = receiver.recv_timeout(deadline.left()).ok()?;
+        if let Some(clone) = clone_from(&process, &way, deadline) {
             return Some(clone);
         }
     }
@@ -87,21 +86,26 @@ fn find(dev: Dev, found: &mpsc::Sender<(PathBuf, Mount)>) -> std::io::Result<()>
 }
 
 /// A clone of `way`, which is mounted as `process` sees it.
-fn clone_from(process: &Path, way: &Mount, timeout: Duration) -> Option<OwnedFd> {
+fn clone_from(process: &Path, way: &Mount, deadline: Deadline) -> Option<OwnedFd> {
     let mountpoint = way.mountpoint.strip_prefix("/").ok()?;
-    let root = open_within(&process.join("root").join(mountpoint), timeout)?.ok()?;
+    let root = open_within(&process.join("root").join(mountpoint), deadline.left())?.ok()?;
     if mount_id(root.as_fd()) != Some(way.id) {
         return None;
     }
-    let namespace = File::open(process.join("ns/mnt")).ok()?;
+    let namespace = process.join("ns/mnt");
     let clone = move || {
+        // Opening it may wait as reading that link may.
+        let namespace = File::open(namespace).map_err(|_| Errno::ESRCH)?;
         // open_tree(2) clones mounts of its caller's namespace only. This thread, with a working
         // directory of its own, may go there: setns(2).
         unshare(CloneFlags::CLONE_FS)?;
         setns(namespace, CloneFlags::CLONE_NEWNS)?;
         clone_detached(root.as_fd())
     };
-    thread::Builder::new().spawn(clone).ok()?.join().ok()?.ok()
+    let (sender, receiver) = mpsc::channel();
+    // Not `within`: where no thread is to be had, this one must stay where it is.
+    thread::Builder::new().spawn(move || sender.send(clone())).ok()?;
+    receiver.recv_timeout(deadline.left()).ok()?.ok()
 }
 
 /// One more mount of the same superblock, by its device.

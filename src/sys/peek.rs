@@ -5,17 +5,16 @@
 //! (FUSE and NFS are asked on every close(2)). So a child has them.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2, read};
 
-use super::scout::wait_for;
+use super::deadline::Deadline;
+use super::process::{is_ready, wait};
 
 /// The child's descriptors below this are its own; all others are copies of what was queued.
 pub const FIRST_COPY: u32 = 3;
@@ -51,7 +50,7 @@ impl Peek {
             ForkResult::Parent { child } => {
                 drop((say, wait));
                 let peek = Self { child, until: Some(until) };
-                if !wait_for(said.as_fd(), Instant::now() + timeout) {
+                if !is_ready(&said, Deadline::after(timeout)) {
                     return Err(Errno::ETIMEDOUT);
                 }
                 let mut errno = [0];
@@ -72,17 +71,13 @@ impl Peek {
 
 impl Drop for Peek {
     fn drop(&mut self) {
-        const TRIES: u32 = 100;
+        const PATIENCE: Duration = Duration::from_millis(100);
         // The other end is what it waits on.
         self.until = None;
-        for _ in 0..TRIES {
-            match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => sleep(Duration::from_millis(1)),
-                _ => return,
-            }
+        if !wait(self.child, Deadline::after(PATIENCE)) {
+            // If it can be killed, it is; nobody waits to see.
+            let _ = kill(self.child, Signal::SIGKILL);
         }
-        // If it can be killed, it is; nobody waits to see.
-        let _ = kill(self.child, Signal::SIGKILL);
     }
 }
 

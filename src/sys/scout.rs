@@ -6,20 +6,22 @@
 mod unmount;
 
 use std::ffi::{CStr, CString};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{Mode, fstat, major, minor};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, read, write};
 
+use super::deadline::Deadline;
 use super::message::{self, Answer, Found};
+use super::process::{is_ready, wait};
 use super::stat::{Stat, statx_fd};
 use super::{Dev, loop_device};
 pub use unmount::{Spot, unmount};
@@ -82,6 +84,50 @@ pub fn open_each(
     let given = namespace.map_or(Given::Nothing, Given::Namespace);
     let answers = send_ahead(paths.len(), given, timeout, look)?;
     Ok(answers.into_iter().map(|answer| answer?.fd.ok_or(Errno::EBADF)).collect())
+}
+
+/// What is in each of the files `names` of a directory of the kernel's own (tracefs), or why it could not
+/// be read within `timeout`. Such a file may be locked by whoever waits for a server with that lock.
+pub fn contents(
+    directory: BorrowedFd<'_>,
+    names: &[CString],
+    timeout: Duration,
+) -> Result<Vec<Result<Vec<u8>, Errno>>, Errno> {
+    let look = |index: usize| {
+        let name = names.get(index).ok_or(Errno::EINVAL)?;
+        // SAFETY: the child has been given the directory in this place, and keeps it.
+        let directory = unsafe { BorrowedFd::borrow_raw(GIVEN) };
+        let file = openat(directory, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        Ok(Found { fd: Some(copy(&file)?), ..Found::default() })
+    };
+    let answers = send_ahead(names.len(), Given::Descriptor(directory), timeout, look)?;
+    Ok(answers.into_iter().map(|answer| read_whole(answer?.fd.ok_or(Errno::EBADF)?)).collect())
+}
+
+/// A copy of a file in memory. Allocates nothing here.
+fn copy(file: &OwnedFd) -> Result<OwnedFd, Errno> {
+    const BUFFER: usize = 4096;
+    let copy = memfd_create(c"contents", MFdFlags::MFD_CLOEXEC)?;
+    let mut buffer = [0; BUFFER];
+    loop {
+        let length = read(file, &mut buffer)?;
+        let mut part = buffer.get(..length).unwrap_or_default();
+        if part.is_empty() {
+            return Ok(copy);
+        }
+        while !part.is_empty() {
+            let written = write(&copy, part)?;
+            part = part.get(written..).unwrap_or_default();
+        }
+    }
+}
+
+fn read_whole(copy: OwnedFd) -> Result<Vec<u8>, Errno> {
+    let failed = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let (mut copy, mut bytes) = (File::from(copy), Vec::new());
+    copy.rewind().map_err(failed)?;
+    copy.read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// Device and inode number of what each of these paths leads to.
@@ -165,10 +211,10 @@ fn send_ahead(
         }
         ForkResult::Parent { child } => {
             drop(theirs);
-            let (mut answers, ended) = receive(ours.as_fd(), timeout);
-            if ended {
-                waitpid(child, None)?;
-            } else {
+            let deadline = Deadline::after(timeout);
+            let (mut answers, ended) = receive(ours.as_fd(), deadline);
+            // What it had open is closed when it ends, which may wait for a server, too.
+            if !ended || !wait(child, deadline) {
                 // If it can be killed, it is; nobody waits to see.
                 let _ = kill(child, Signal::SIGKILL);
             }
@@ -178,29 +224,16 @@ fn send_ahead(
     }
 }
 
-/// All that comes within `timeout`, and whether that was all.
-fn receive(socket: BorrowedFd<'_>, timeout: Duration) -> (Vec<Answer>, bool) {
-    let deadline = Instant::now() + timeout;
+/// All that comes before `deadline`, and whether that was all.
+fn receive(socket: BorrowedFd<'_>, deadline: Deadline) -> (Vec<Answer>, bool) {
     let mut answers = Vec::new();
-    while wait_for(socket, deadline) {
+    while is_ready(&socket, deadline) {
         match message::receive(socket) {
             Ok(Some(answer)) => answers.push(answer),
             Ok(None) | Err(_) => return (answers, true),
         }
     }
     (answers, false)
-}
-
-/// Whether something comes before `deadline`. Signals do not cut it short.
-pub(super) fn wait_for(socket: BorrowedFd<'_>, deadline: Instant) -> bool {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut ends = [PollFd::new(socket, PollFlags::POLLIN)];
-        match poll(&mut ends, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Err(Errno::EINTR) => {}
-            result => return result.is_ok_and(|ready| ready > 0),
-        }
-    }
 }
 
 /// Enters a mount namespace.
@@ -255,6 +288,15 @@ mod tests {
         let inodes: Vec<_> =
             opened.iter().map(|fd| fd.as_ref().map(|fd| fstat(fd).unwrap().st_ino)).collect();
         assert_eq!(inodes, [Ok(inode("/proc")), Err(&Errno::ENOENT), Ok(inode("/"))]);
+    }
+
+    #[test]
+    fn files_of_the_kernel_are_read_by_a_child() {
+        let proc = open("/proc/sys/kernel", OFlag::O_PATH, Mode::empty()).unwrap();
+        let names = [c"ostype".to_owned(), c"nothing".to_owned(), c"osrelease".to_owned()];
+        let contents = contents(proc.as_fd(), &names, TIMEOUT).unwrap();
+        let release = std::fs::read("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(contents, [Ok(b"Linux\n".to_vec()), Err(Errno::ENOENT), Ok(release)]);
     }
 
     #[test]

@@ -4,16 +4,19 @@
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, getppid};
+
+use super::deadline::Deadline;
+use super::process;
 
 /// The child.
 #[derive(Debug)]
@@ -37,20 +40,34 @@ impl Worker {
 
     /// Waits until all that it had open is closed, but no longer than `timeout`.
     pub fn wait(&self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
-        while waitpid(self.child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            sleep(Duration::from_millis(1));
-        }
+        process::wait(self.child, Deadline::after(timeout));
     }
 }
 
-/// Starts a child that does `work` with its end of a line to this process. It has no other descriptors, is
-/// not interrupted by SIGINT, and dies with the thread that starts it. `EAGAIN` where this process has more
-/// than one thread.
-pub fn start(work: impl FnOnce(UnixStream)) -> Result<Worker, Errno> {
+/// What a child has of this process's descriptors, besides its end of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descriptors {
+    /// All of them. This process keeps standard error only.
+    All,
+    /// None, so that nobody waits for the child who reads this process's output.
+    None,
+}
+
+/// What to say when it was killed, or there was not enough memory for it.
+pub const DIED: &str = "the process that does the work has died";
+
+/// Whether this process is such a child.
+static IS_WORKER: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process works for the one that started it.
+pub fn is_running() -> bool {
+    IS_WORKER.load(Ordering::Relaxed)
+}
+
+/// Starts a child that does `work` with its end of a line to this process. It is not interrupted by SIGINT.
+/// Without descriptors it dies with this process; otherwise it has to let go of the streams first.
+/// `EAGAIN` where this process has more than one thread.
+pub fn start(descriptors: Descriptors, work: impl FnOnce(UnixStream)) -> Result<Worker, Errno> {
     let failed = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     if fs::read_dir("/proc/self/task").map_err(failed)?.count() != 1 {
         return Err(Errno::EAGAIN);
@@ -61,40 +78,86 @@ pub fn start(work: impl FnOnce(UnixStream)) -> Result<Worker, Errno> {
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(ours);
-            if stand_alone(parent, theirs.as_raw_fd()).is_ok() {
+            if stand_alone(parent, descriptors, theirs.as_raw_fd()).is_ok() {
+                IS_WORKER.store(true, Ordering::Relaxed);
                 work(theirs);
             }
             // SAFETY: ends the child without running anything of the parent's.
             unsafe { libc::_exit(0) }
         }
-        ForkResult::Parent { child } => Ok(Worker { child, line: ours }),
+        ForkResult::Parent { child } => {
+            drop(theirs);
+            if descriptors == Descriptors::All {
+                // Those that stay open are only held longer than the child holds them.
+                let _ = keep_standard_error(ours.as_raw_fd());
+            }
+            Ok(Worker { child, line: ours })
+        }
     }
 }
 
-/// Whoever reads our output, or waits for a lock that we hold, must not wait for the child.
-fn stand_alone(parent: Pid, line: RawFd) -> Result<(), Errno> {
-    set_pdeathsig(Signal::SIGKILL)?;
+/// Lets go of the standard streams: whoever reads them must not wait for the end of this process.
+pub fn let_go_of_streams() -> Result<(), Errno> {
+    let nothing = nothing()?;
+    dup2_stdin(&nothing)?;
+    dup2_stdout(&nothing)?;
+    dup2_stderr(&nothing)
+}
+
+/// Has the kernel end this process with the thread that started it.
+pub fn die_with_parent() {
+    // Only an unknown signal is refused.
+    let _ = set_pdeathsig(Signal::SIGKILL);
+}
+
+/// Ends this process, as far as its threads can be: first in a way that lets it take away what it has half done.
+pub fn die() {
+    const PATIENCE: Duration = Duration::from_millis(100);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let _ = kill(getpid(), signal);
+        sleep(PATIENCE);
+    }
+}
+
+/// Whoever reads our output, or waits for a lock that we hold, must not wait for a child that has none of it.
+fn stand_alone(parent: Pid, descriptors: Descriptors, line: RawFd) -> Result<(), Errno> {
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }?;
+    if descriptors == Descriptors::All {
+        return Ok(());
+    }
+    die_with_parent();
     if getppid() != parent {
         return Err(Errno::ESRCH);
     }
-    // SAFETY: ignoring a signal runs no code.
-    unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }?;
-    // In place of the standard streams something that can neither be read nor written, and is there in any
-    // root directory.
-    let nothing = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    dup2_stdin(&nothing)?;
-    dup2_stdout(&nothing)?;
-    dup2_stderr(&nothing)?;
-    drop(nothing);
-    close_range(libc::STDERR_FILENO + 1, line - 1);
-    close_range(line + 1, RawFd::MAX);
+    let_go_of_streams()?;
+    close_all_but(line);
     Ok(())
 }
 
-/// Before Linux 5.9 they stay open.
-fn close_range(first: RawFd, last: RawFd) {
-    if first <= last {
-        // SAFETY: in the child nobody uses the descriptors that this closes.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+fn keep_standard_error(line: RawFd) -> Result<(), Errno> {
+    let nothing = nothing()?;
+    dup2_stdin(&nothing)?;
+    dup2_stdout(&nothing)?;
+    drop(nothing);
+    close_all_but(line);
+    Ok(())
+}
+
+/// In place of a stream something that can neither be read nor written, and is there in any root directory.
+fn nothing() -> Result<std::os::fd::OwnedFd, Errno> {
+    open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Closes all but the standard streams and the line. Before Linux 5.9 they stay open.
+fn close_all_but(line: RawFd) {
+    for (first, last) in [
+        (libc::STDERR_FILENO.saturating_add(1), line.saturating_sub(1)),
+        (line.saturating_add(1), RawFd::MAX),
+    ] {
+        if first <= last {
+            // SAFETY: nobody in this process, which has one thread, uses the descriptors that this closes.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What hostile users try against a run by root: each of these was possible, or is a relative of one that was.
+//! What hostile users, broken servers and absurd figures try against a run by root: each of these was possible,
+//! or is a relative of one that was.
 
 // Helpers of tests: a failure in one is a failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,3 +13,4 @@ mod least_privilege;
 mod output;
 mod recover;
 mod streams;
+mod waits;

@@ -210,10 +210,19 @@ impl Running {
         self.child.id()
     }
 
+    /// The process that does the work; `None` when it has ended, or does not run yet.
+    pub(crate) fn worker(&self) -> Option<u32> {
+        let children = format!("/proc/{pid}/task/{pid}/children", pid = self.pid());
+        std::fs::read_to_string(children).ok()?.split(' ').next()?.parse().ok()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).unwrap();
         // The child is not reaped before `finish`: the number is still its own.
-        kill(Pid::from_raw(pid), signal).unwrap();
+        send(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn signal_worker(&self, signal: Signal) {
+        let _ = self.worker().map(|worker| send(worker, signal));
     }
 
     pub(crate) fn finish(mut self) -> Run {
@@ -225,6 +234,10 @@ impl Running {
         };
         Run { status, stdout: self.stdout.bytes(), stderr: self.stderr.bytes() }
     }
+}
+
+fn send(pid: u32, signal: Signal) -> nix::Result<()> {
+    kill(Pid::from_raw(pid.cast_signed()), signal)
 }
 
 /// A run that has ended.

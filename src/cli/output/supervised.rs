@@ -15,7 +15,7 @@ use super::file::{ReportFile, Special, Step, Target, find_target};
 use crate::destination::abandoned;
 use crate::escape;
 use crate::refusal::Refusal;
-use crate::sys::worker::{self, Worker};
+use crate::sys::worker::{self, Descriptors, Worker};
 
 /// How many times longer than for anything else the disk may take to have the file: one that is busy is not
 /// dead.
@@ -59,7 +59,7 @@ pub(in crate::cli) enum Writer {
 
 /// Finds out what `path` is, within `timeout`.
 pub(super) fn open(path: &Path, timeout: Duration) -> Result<Opened, String> {
-    let Ok(worker) = worker::start(|line| serve(&line, path, timeout)) else {
+    let Ok(worker) = worker::start(Descriptors::None, |line| serve(&line, path, timeout)) else {
         return open_here(path, timeout).map_err(|refusal| refusal.to_string());
     };
     let line = worker.line.try_clone().map_err(|error| format!("{}: {error}", escape::path(path)))?;

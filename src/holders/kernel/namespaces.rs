@@ -20,8 +20,8 @@ use crate::sys::stat::{Stat, statx_fd};
 use crate::sys::{Dev, mount_namespace, scout};
 
 /// include/uapi/linux/magic.h.
-pub(super) const BINFMTFS_MAGIC: u64 = 0x4249_4e4d;
-pub(super) const TRACEFS_MAGIC: u64 = 0x7472_6163;
+const BINFMTFS_MAGIC: u64 = 0x4249_4e4d;
+const TRACEFS_MAGIC: u64 = 0x7472_6163;
 const EROFS_SUPER_MAGIC_V1: u64 = 0xe0f5_e1e2;
 
 /// A mount namespace with mounts of interest.

@@ -3,14 +3,14 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::Mode;
 use rustc_hash::FxHashMap;
 
-use crate::deadline::detach;
+use crate::deadline::{Deadline, detach};
 use crate::holders::process::numbers;
 use crate::holders::scan::outside_namespace;
 
@@ -27,7 +27,7 @@ pub(super) struct Tasks {
 /// program can keep us waiting, for as long as the files that this closes do: `proc_ns_readlink`
 /// (fs/proc/namespaces.c) takes `exec_update_lock`. After `timeout` what is known has to do.
 pub(super) fn tasks(proc: &Path, with_threads: bool, timeout: Duration) -> Tasks {
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::after(timeout);
     let (sender, receiver) = mpsc::channel();
     let lists_all = outside_namespace(proc).is_none();
     let proc = proc.to_owned();
@@ -46,7 +46,7 @@ pub(super) fn tasks(proc: &Path, with_threads: bool, timeout: Duration) -> Tasks
     });
     let mut tasks = Tasks { all: with_threads && lists_all, ..Tasks::default() };
     loop {
-        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match receiver.recv_timeout(deadline.left()) {
             Ok((number, Ok(namespace))) => {
                 tasks.by_namespace.entry(namespace).or_insert(number);
             }
