@@ -6,10 +6,14 @@
 //! is read is live, without any sync, as long as it is read buffered.
 
 mod attributes;
+mod block_validity;
+mod checksum;
 mod covers;
+mod doubts;
 mod entries;
 mod format;
 mod groups;
+mod iget;
 #[cfg(any(test, fuzzing))]
 mod in_memory;
 mod inode;
@@ -45,10 +49,11 @@ use nix::sys::stat::Mode;
 use self::format::CORRUPT;
 #[cfg(fuzzing)]
 pub use self::in_memory::look_everywhere;
+use self::nameless::Nameless;
 use self::overhead::Overhead;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};
-use super::{Geometry, Internal, Part, Reserve, Term, Unable};
+use super::{Geometry, Handles, Internal, Part, Reserve, Term, Unable};
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
@@ -67,20 +72,21 @@ const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Handles of all inodes without a name; `None` where their tables are not up to date. Some of those
 /// noted as orphans still have one: files that are being truncated.
-pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
+pub(super) fn handles(mount: &Mount) -> Result<Option<Handles>, Errno> {
     if !is_served_by_ext4(mount) {
         return Ok(None);
     }
     let device = open_device(mount)?;
     let volume = Volume::open(&device)?;
-    let handle = |inode, generation| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
-    if !volume.is_journalled() {
+    let found = if volume.is_journalled() {
+        nameless::of_orphans(&volume, orphans::list(&volume, PAUSE)?)?
+    } else {
         // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
-        let found = nameless::list(&volume)?.into_iter();
-        return Ok(Some(found.map(|found| handle(found.inode, found.generation)).collect()));
-    }
-    let orphans = orphans::list(&volume, PAUSE)?.into_iter();
-    orphans.map(|inode| Ok(handle(inode, volume.generation(inode)?))).collect::<Result<_, Errno>>().map(Some)
+        nameless::in_tables(&volume)?
+    };
+    let handle = |Nameless { inode, generation }| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
+    let all = found.nameless.into_iter().map(handle).collect();
+    Ok(Some(Handles { all, damaged: found.damaged }))
 }
 
 /// How large the filesystem is made, and how large a directory on it can become.
@@ -158,7 +164,7 @@ fn how<'a>(options: Options<'_>, monitor: &'a Monitor) -> How<'a> {
     /// What a disk has to be asked for at once to be busy, where there are fewer processors.
     const FEWEST: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(3);
     let cores = || std::thread::available_parallelism().map_or(FEWEST, |cores| cores.max(FEWEST));
-    How { threads: options.threads.unwrap_or_else(cores), pause: SHORT_PAUSE, monitor }
+    How { threads: options.threads.unwrap_or_else(cores), monitor }
 }
 
 fn internal_of(
@@ -167,7 +173,7 @@ fn internal_of(
     delayed: Bytes,
     counts_overhead: bool,
 ) -> Result<Internal, Errno> {
-    let Tables { mut own, nameless, named } = tables;
+    let Tables { mut own, nameless, named, damaged } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
     metadata.push(overhead::bad_blocks(volume)?);
     let overhead = Overhead::read(volume)?;
@@ -183,6 +189,7 @@ fn internal_of(
         delayed,
         nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
         named,
+        damaged,
     })
 }
 
@@ -234,6 +241,10 @@ impl ReadAt for File {
             // The device ends before the filesystem does.
             None => CORRUPT,
         })
+    }
+
+    fn pause(&self) -> Duration {
+        SHORT_PAUSE
     }
 
     fn announce(&self, offset: u64, length: u64) {

@@ -58,7 +58,7 @@ fn read(image: &[u8], mount_points: &[&Path]) -> Result<(Census, Tables), Errno>
 }
 
 fn monitored(image: &[u8], mount_points: &[&Path], monitor: &Monitor) -> Result<(Census, Tables), Errno> {
-    let how = How { threads: THREADS, pause: Duration::ZERO, monitor };
+    let how = How { threads: THREADS, monitor };
     count(&Volume::open(&InMemory::new(image))?, mount_points, how)
 }
 
