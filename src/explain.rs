@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
+use rustc_hash::FxHashSet;
 
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options, Tally};
@@ -87,6 +88,17 @@ pub(crate) struct Counted {
     /// Whether it was read from the inode tables; where it might have been and was not, why.
     pub(crate) from_tables: bool,
     pub(crate) unable: Option<Unable>,
+    damage: Damage,
+}
+
+/// What is known of damage besides what could not be read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Damage {
+    /// The inode tables or the directories make no sense.
+    tables: bool,
+    /// The kernel has noted errors meanwhile. Names in a damaged block of a directory it may leave out without
+    /// a word to who reads the directory (`ext4_readdir` and `htree_dirblock_to_tree`, fs/ext4).
+    noted: bool,
 }
 
 /// What one look at a filesystem gave.
@@ -266,7 +278,8 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
         match fs::census(&target.mount, &mount_points, options, monitor) {
             Ok((census, internal)) => {
                 let internal = Some(internal);
-                return Ok(Counted { census: Ok(census), internal, from_tables: true, unable: None });
+                let census = Ok(census);
+                return Ok(Counted { census, internal, from_tables: true, ..Counted::none(Errno::EIO) });
             }
             Err(reason) if request.method == Method::Table => {
                 return Err(Error::Tables { mountpoint: target.mount.mountpoint.clone(), reason });
@@ -276,9 +289,15 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
             Err(reason) => unable = Some(reason),
         }
     }
+    let noted = limits::errors(&target.mount);
     let census = look(target, &mount_points, options, request.timeout, monitor);
-    let internal = fs::internal(&target.mount, options, monitor).ok();
-    Ok(Counted { census, internal, from_tables: false, unable })
+    let internal = fs::internal(&target.mount, options, monitor);
+    let is_damaged = |unable: Option<&Unable>| unable == Some(&Unable::Damaged);
+    let damage = Damage {
+        tables: is_damaged(unable.as_ref()) || is_damaged(internal.as_ref().err()),
+        noted: limits::errors(&target.mount) > noted,
+    };
+    Ok(Counted { census, internal: internal.ok(), from_tables: false, unable, damage })
 }
 
 /// The view from above.
@@ -303,7 +322,8 @@ fn look(
 
 impl Counted {
     fn none(errno: Errno) -> Self {
-        Self { census: Err(errno), internal: None, from_tables: false, unable: None }
+        let damage = Damage::default();
+        Self { census: Err(errno), internal: None, from_tables: false, unable: None, damage }
     }
 
     /// What has names by its own count of them, and was not met. `None` where not every name was looked at.
@@ -387,10 +407,23 @@ impl Seen {
             }
             Err(errno) => skips.push(Skip::new(Kind::Directory, mountpoint, *errno)),
         }
-        if self.counted.unable == Some(Unable::Damaged) {
-            skips.push(Skip::new(Kind::InodeTables, mountpoint, Errno::EUCLEAN));
-        }
         skips.extend(self.scan.skips.iter().cloned());
+        self.add_damage(&mut skips);
         skips
+    }
+
+    /// Damage that is not among them yet: what is known by its number only, or, where nothing at all is known
+    /// of where it is, that there is some.
+    fn add_damage(&self, skips: &mut Vec<Skip>) {
+        let mountpoint = &self.target.mount.mountpoint;
+        let known: FxHashSet<u64> = skips.iter().filter_map(|skip| skip.inode).collect();
+        let damaged = self.counted.internal.iter().flat_map(|internal| &internal.damaged);
+        let damaged = damaged.filter(|damaged| !known.contains(&damaged.inode));
+        skips.extend(damaged.map(|damaged| damaged.skip(mountpoint)));
+        let Damage { tables, noted } = self.counted.damage;
+        let kind = if noted { Some(Kind::LeftOut) } else { tables.then_some(Kind::InodeTables) };
+        if !skips.iter().any(Skip::is_damage) {
+            skips.extend(kind.map(|kind| Skip::new(kind, mountpoint, Errno::EUCLEAN)));
+        }
     }
 }

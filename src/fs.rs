@@ -179,6 +179,19 @@ pub fn settle(mount: &Mount, root: BorrowedFd<'_>, timeout: Duration) {
     }
 }
 
+/// The command that says how the filesystem of `mount` is damaged, and changes nothing. It takes one that is
+/// not mounted to be reliable, or to run at all.
+pub fn check(mount: &Mount) -> Option<Vec<String>> {
+    let words: &[&str] = match mount.fstype.as_str() {
+        _ if is_ext(mount) => &["e2fsck", "-n"],
+        "xfs" => &["xfs_repair", "-n"],
+        "btrfs" => &["btrfs", "check", "--readonly"],
+        _ => return None,
+    };
+    let device = mount.source.to_str().filter(|source| source.starts_with('/'))?;
+    Some(words.iter().copied().chain([device]).map(str::to_owned).collect())
+}
+
 fn is_ext(mount: &Mount) -> bool {
     matches!(mount.fstype.as_str(), "ext2" | "ext3" | "ext4")
 }

@@ -181,7 +181,16 @@ impl Skip {
 
     /// Whether the filesystem is damaged there, or the disk that it is on.
     pub fn is_damage(&self) -> bool {
-        self.errno.is_some_and(is_damage)
+        let is_on_it = matches!(
+            self.kind,
+            Kind::Directory
+                | Kind::File
+                | Kind::Inode
+                | Kind::InodeTables
+                | Kind::UnlinkedList
+                | Kind::LeftOut
+        );
+        is_on_it && self.errno.is_some_and(is_damage)
     }
 
     /// The first capability that it takes and that `held` lacks. `None` where more rights would
@@ -205,5 +214,14 @@ mod tests {
         assert_eq!(denied.needs(none), Some(Capability::DacReadSearch));
         assert_eq!(Skip::new(Kind::Directory, "/bad", Errno::EIO).needs(none), None);
         assert_eq!(Skip::new(Kind::Subvolume, "/snap", None).needs(none), None);
+    }
+
+    #[test]
+    fn damage_is_what_a_filesystem_answers() {
+        for errno in [Errno::EUCLEAN, Errno::EBADMSG, Errno::EIO] {
+            assert!(Skip::new(Kind::File, "/bad", errno).is_damage());
+            assert!(!Skip::new(Kind::Process, "/proc/1", errno).is_damage());
+        }
+        assert!(!Skip::new(Kind::File, "/closed", Errno::EACCES).is_damage());
     }
 }

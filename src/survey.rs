@@ -67,14 +67,19 @@ fn listed(mut target: Target) -> Target {
 /// complete where there are any, then /proc and the kernel's own objects, which tell who.
 #[expect(clippy::ref_option_ref, reason = "that is what iterating over a slice of options gives")]
 pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
-    let (listed, damages): (Vec<Option<Listed>>, Vec<Vec<Skip>>) =
-        targets.iter().map(|target| target.map_or((None, Vec::new()), |target| list(target, request.timeout))).unzip();
+    let (listed, damages): (Vec<Option<Listed>>, Vec<Vec<Skip>>) = targets
+        .iter()
+        .map(|target| target.map_or((None, Vec::new()), |target| list(target, request.timeout)))
+        .unzip();
     let none_held = |(target, listed): (&Option<&Target>, &Option<Listed>)| {
         (*target).is_none_or(|_| listed.as_ref().is_some_and(Listed::is_empty))
     };
     if targets.iter().zip(&listed).all(none_held) {
         // Where nothing is held nobody need be asked who holds it.
-        return Ok(damages.into_iter().map(|skips| Scan { listed: true, skips, ..Scan::default() }).collect());
+        return Ok(damages
+            .into_iter()
+            .map(|skips| Scan { listed: true, skips, ..Scan::default() })
+            .collect());
     }
     let places = Arc::new(places(targets, mounts));
     let mut found = scan(targets.len(), &places, mounts, request)?;

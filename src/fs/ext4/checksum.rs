@@ -112,7 +112,8 @@ impl Checksums {
             raw.unwrap_or_default().as_chunks().0
         };
         let heads = places.map(|place| {
-            let generation = table.get(place as usize * size..).and_then(|raw| u32_at(raw, inode::GENERATION).ok());
+            let generation =
+                table.get(place as usize * size..).and_then(|raw| u32_at(raw, inode::GENERATION).ok());
             wide(first + place, generation.unwrap_or(0)).to_le_bytes()
         });
         let heads = append_each([self.seed; LANES], heads.each_ref().map(std::slice::from_ref));

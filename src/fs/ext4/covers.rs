@@ -28,10 +28,7 @@ pub(super) struct Covered {
 
 /// Looks all mount points up. `ENOKEY` where the names on the volume are
 /// not those that the mount points have: in encrypted and in case-insensitive directories.
-pub(super) fn look_up(
-    volume: &Volume<'_>,
-    mount_points: &[MountPoint<'_>],
-) -> Result<Covered, Errno> {
+pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<Covered, Errno> {
     let mut covered = Covered::default();
     for (number, MountPoint { path, .. }) in mount_points.iter().enumerate() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };

@@ -56,28 +56,28 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Errno> {
 impl Group {
     /// Number `number`, by its descriptor.
     pub(super) fn new(volume: &Volume<'_>, raw: &[u8], number: u32) -> Result<Self, Errno> {
-    // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
-    let large = raw.len() >= usize::from(descriptor::LARGE);
-    let block = |low, high| {
-        let high = if large { u32_at(raw, high)? } else { 0 };
-        Ok::<_, Errno>(wide(u32_at(raw, low)?, high))
-    };
-    let all = volume.inodes_per_group;
-    let mut used = all;
-    if volume.has_group_checksums() {
-        let high = if large { u16_at(raw, descriptor::UNUSED_INODES_HI)? } else { 0 };
-        let unused = u32::from(u16_at(raw, descriptor::UNUSED_INODES_LO)?) | u32::from(high) << 16;
-        used = all.checked_sub(unused).ok_or(CORRUPT)?;
-        if u16_at(raw, descriptor::FLAGS)? & descriptor::INODES_UNINITIALIZED != 0 {
-            used = 0;
+        // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
+        let large = raw.len() >= usize::from(descriptor::LARGE);
+        let block = |low, high| {
+            let high = if large { u32_at(raw, high)? } else { 0 };
+            Ok::<_, Errno>(wide(u32_at(raw, low)?, high))
+        };
+        let all = volume.inodes_per_group;
+        let mut used = all;
+        if volume.has_group_checksums() {
+            let high = if large { u16_at(raw, descriptor::UNUSED_INODES_HI)? } else { 0 };
+            let unused = u32::from(u16_at(raw, descriptor::UNUSED_INODES_LO)?) | u32::from(high) << 16;
+            used = all.checked_sub(unused).ok_or(CORRUPT)?;
+            if u16_at(raw, descriptor::FLAGS)? & descriptor::INODES_UNINITIALIZED != 0 {
+                used = 0;
+            }
         }
+        Ok(Self {
+            first: number * all + 1,
+            used,
+            blocks_bitmap: block(descriptor::BLOCK_BITMAP_LO, descriptor::BLOCK_BITMAP_HI)?,
+            bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
+            table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
+        })
     }
-    Ok(Self {
-        first: number * all + 1,
-        used,
-        blocks_bitmap: block(descriptor::BLOCK_BITMAP_LO, descriptor::BLOCK_BITMAP_HI)?,
-        bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
-        table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
-    })
-}
 }

@@ -80,7 +80,8 @@ impl<'a> Iget<'a> {
 
     /// What is mapped in the inode itself: `ext4_ext_check_inode` and `ext4_ind_check_inode`.
     fn has_sound_map(&self, inode: Inode<'_>) -> bool {
-        let is_mapped = inode.is_regular() || inode.is_directory() || inode.is_link() && !self.is_fast_link(inode);
+        let is_mapped =
+            inode.is_regular() || inode.is_directory() || inode.is_link() && !self.is_fast_link(inode);
         if !is_mapped || inode.has(flag::INLINE_DATA) && inode.more_inline().is_ok() {
             return true;
         }

@@ -216,7 +216,11 @@ impl<'a> Node<'a> {
 
     fn entries(&self) -> impl Iterator<Item = Entry> + use<'a> {
         let is_leaf = self.depth == 0;
-        self.entries.as_chunks().0.iter().map(move |entry| if is_leaf { Entry::leaf(entry) } else { Entry::index(entry) })
+        self.entries
+            .as_chunks()
+            .0
+            .iter()
+            .map(move |entry| if is_leaf { Entry::leaf(entry) } else { Entry::index(entry) })
     }
 }
 

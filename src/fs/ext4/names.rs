@@ -94,7 +94,7 @@ pub(super) fn read(
     how: How<'_>,
 ) -> Result<Names, Errno> {
     let (blocks, inline) = (shares(&directories.blocks, how), shares(&directories.inline, how));
-    let reader = Reader { volume, directories, covers, budget: &Budget::of(volume), how };
+    let reader = Reader { volume, directories, covers, budget: &Budget::of(volume) };
     let work = |state: &mut (Names, Vec<u8>), number: usize| {
         let (names, buffer) = state;
         if how.monitor.is_cancelled() {
@@ -146,7 +146,6 @@ struct Reader<'a> {
     directories: &'a Directories,
     covers: &'a Covers,
     budget: &'a Budget,
-    how: How<'a>,
 }
 
 impl Reader<'_> {
@@ -176,7 +175,11 @@ impl Reader<'_> {
         let numbers = (blocks.run.start..blocks.run.start + blocks.run.length).zip(blocks.first..);
         for (block, (number, place)) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
             let is_intact = owner.is_none_or(|owner| owner.has_names(block, place, directory.is_indexed));
-            let read = if is_intact { entries::of_block(block, rules, |entry| visit.entry(entry)) } else { Err(CORRUPT) };
+            let read = if is_intact {
+                entries::of_block(block, rules, |entry| visit.entry(entry))
+            } else {
+                Err(CORRUPT)
+            };
             match read {
                 Err(CORRUPT) => self.again(number, &mut visit)?,
                 read => read?,

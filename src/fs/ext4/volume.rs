@@ -417,7 +417,8 @@ impl<'a> Volume<'a> {
     fn inode_offset(&self, inode: u32) -> Result<u64, Errno> {
         let (group, index) = self.place_of(inode)?;
         let raw = self.descriptor(group)?;
-        let table = wide(u32_at(&raw, descriptor::INODE_TABLE_LO)?, u32_at(&raw, descriptor::INODE_TABLE_HI)?);
+        let table =
+            wide(u32_at(&raw, descriptor::INODE_TABLE_LO)?, u32_at(&raw, descriptor::INODE_TABLE_HI)?);
         let offset = u64::from(index) * u64::from(self.inode_size);
         let block = table.checked_add(offset / self.block_size).ok_or(CORRUPT)?;
         Ok(self.block_offset(block)? + offset % self.block_size)
@@ -436,7 +437,8 @@ impl<'a> Volume<'a> {
 
     /// The group of an inode, and its place in that group's table.
     fn place_of(&self, inode: u32) -> Result<(u32, u32), Errno> {
-        let place = ((inode.wrapping_sub(1)) / self.inodes_per_group, inode.wrapping_sub(1) % self.inodes_per_group);
+        let place =
+            ((inode.wrapping_sub(1)) / self.inodes_per_group, inode.wrapping_sub(1) % self.inodes_per_group);
         self.is_inode(inode).then_some(place).ok_or(CORRUPT)
     }
 
