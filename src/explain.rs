@@ -14,7 +14,7 @@ use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options, Tally};
 use crate::deadline::{Pending, begin};
 use crate::error::{Error, Result};
-use crate::fs::{self, Internal, Unable};
+use crate::fs::{self, Internal, Unable, errors};
 use crate::holders::Scan;
 use crate::limits::{self, Limits};
 use crate::monitor::Monitor;
@@ -92,13 +92,12 @@ pub(crate) struct Counted {
 }
 
 /// What is known of damage besides what could not be read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Default)]
 struct Damage {
     /// The inode tables or the directories make no sense.
     tables: bool,
-    /// The kernel has noted errors meanwhile. Names in a damaged block of a directory it may leave out without
-    /// a word to who reads the directory (`ext4_readdir` and `htree_dirblock_to_tree`, fs/ext4).
-    noted: bool,
+    /// What the kernel has met meanwhile.
+    met: errors::Met,
 }
 
 /// What one look at a filesystem gave.
@@ -289,13 +288,14 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
             Err(reason) => unable = Some(reason),
         }
     }
-    let noted = limits::errors(&target.mount);
+    let root = target.root.as_ref().ok();
+    let watch = root.map(|root| errors::Watch::begin(&target.mount, root.as_fd()));
     let census = look(target, &mount_points, options, request.timeout, monitor);
     let internal = fs::internal(&target.mount, options, monitor);
     let is_damaged = |unable: Option<&Unable>| unable == Some(&Unable::Damaged);
     let damage = Damage {
         tables: is_damaged(unable.as_ref()) || is_damaged(internal.as_ref().err()),
-        noted: limits::errors(&target.mount) > noted,
+        met: watch.map(errors::Watch::end).unwrap_or_default(),
     };
     Ok(Counted { census, internal: internal.ok(), from_tables: false, unable, damage })
 }
@@ -420,10 +420,16 @@ impl Seen {
         let damaged = self.counted.internal.iter().flat_map(|internal| &internal.damaged);
         let damaged = damaged.filter(|damaged| !known.contains(&damaged.inode));
         skips.extend(damaged.map(|damaged| damaged.skip(mountpoint)));
-        let Damage { tables, noted } = self.counted.damage;
-        let kind = if noted { Some(Kind::LeftOut) } else { tables.then_some(Kind::InodeTables) };
-        if !skips.iter().any(Skip::is_damage) {
-            skips.extend(kind.map(|kind| Skip::new(kind, mountpoint, Errno::EUCLEAN)));
+        if skips.iter().any(Skip::is_damage) {
+            return;
+        }
+        let Damage { tables, met } = &self.counted.damage;
+        let skip = |kind| Skip::new(kind, mountpoint, Errno::EUCLEAN);
+        skips.extend(met.inodes.iter().map(|inode| skip(Kind::LeftOut).of_inode(*inode)));
+        if met.inodes.is_empty() && met.any {
+            skips.push(skip(Kind::LeftOut));
+        } else if *tables && !met.any {
+            skips.push(skip(Kind::InodeTables));
         }
     }
 }

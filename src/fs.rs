@@ -6,6 +6,7 @@
 //! a large file that is just being freed: the caller sets the deadline.
 
 mod btrfs;
+pub mod errors;
 mod ext4;
 #[cfg(test)]
 mod tests;

@@ -190,7 +190,9 @@ impl Skip {
                 | Kind::UnlinkedList
                 | Kind::LeftOut
         );
-        is_on_it && self.errno.is_some_and(is_damage)
+        // A directory with a second name (`d_splice_alias`, fs/dcache.c): no link is followed here.
+        let is_circle = matches!(self.kind, Kind::Directory | Kind::File) && self.errno == Some(Errno::ELOOP);
+        is_circle || is_on_it && self.errno.is_some_and(is_damage)
     }
 
     /// The first capability that it takes and that `held` lacks. `None` where more rights would
