@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn events_name_inodes() {
         assert_eq!(inodes(&[EVENT, EVENT].concat()), [12, 12]);
-        assert_eq!(inodes(&EVENT[..63]), []);
+        assert!(inodes(&EVENT[..63]).is_empty());
     }
 
     proptest! {
