@@ -5,9 +5,31 @@
 //! both at mount time only, and brings them up to date later than their contents (the latter at
 //! the transaction's commit: `ext4_orphan_file_block_trigger`, fs/ext4/orphan.c).
 
+use std::array;
+
+use crc_fast::CrcAlgorithm::Crc32Iscsi;
+
 use super::format::{descriptor, entry, extent, index, inode, u8_at, u16_at, u32_at, wide};
 use super::volume::Volume;
-use crate::sys::crc32c::{LANES, append, append_each};
+
+/// Goes on with `state` over `bytes`: `crc32c()` of the kernel, which inverts neither what it begins with nor
+/// its result.
+fn append(state: u32, bytes: &[u8]) -> u32 {
+    let [state, sum] = [(!state).into(), crc_fast::checksum(Crc32Iscsi, bytes)];
+    !low(crc_fast::checksum_combine(Crc32Iscsi, state, sum, bytes.len() as u64))
+}
+
+/// A sum, of which the library has the lower half in use.
+fn low(sum: u64) -> u32 {
+    u32::try_from(sum).unwrap_or(0)
+}
+
+/// `crc16` of the kernel (lib/crc/crc16.c); there are few descriptors.
+fn crc16(seed: u16, bytes: &[u8]) -> u16 {
+    bytes.iter().fold(seed, |sum, &byte| {
+        (0..8).fold(sum ^ u16::from(byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0xa001 } else { 0 })
+    })
+}
 
 /// How group descriptors are summed up.
 #[derive(Clone, Copy)]
@@ -15,7 +37,8 @@ pub(super) enum Descriptors {
     Unchecked,
     /// From the sum of the UUID on.
     Crc16(u16),
-    Crc32c(Checksums),
+    /// From the volume's seed on.
+    Crc32c(u32),
 }
 
 impl Descriptors {
@@ -31,7 +54,7 @@ impl Descriptors {
         match self {
             Self::Unchecked => true,
             Self::Crc16(seed) => stored == [&group, before, behind].into_iter().fold(seed, crc16),
-            Self::Crc32c(Checksums { seed }) => {
+            Self::Crc32c(seed) => {
                 let sum = [&group, before, &[0; 2], behind].into_iter().fold(seed, append);
                 u32::from(stored) == sum & LOWER_HALF
             }
@@ -39,125 +62,124 @@ impl Descriptors {
     }
 }
 
-/// `crc16` of the kernel (lib/crc/crc16.c); there are few descriptors.
-fn crc16(seed: u16, bytes: &[u8]) -> u16 {
-    bytes.iter().fold(seed, |sum, &byte| {
-        (0..8).fold(sum ^ u16::from(byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { 0xa001 } else { 0 })
-    })
-}
-
 const LOWER_HALF: u32 = 0xffff;
 
-/// With `metadata_csum`: what all sums begin with, `s_csum_seed`.
-#[derive(Clone, Copy)]
+/// A linear function of four bytes, by the values of each: sums are linear in all that they are made of.
+struct Linear([[u32; 256]; 4]);
+
+impl Linear {
+    /// From its values for each bit alone.
+    fn new(of: impl Fn(u32) -> u32) -> Self {
+        let bits: [u32; 32] = array::from_fn(|bit| of(1 << bit));
+        let value = |byte: usize, value: usize| {
+            let bits = bits.iter().skip(byte * 8).take(8).enumerate();
+            bits.filter(|(bit, _)| value >> bit & 1 == 1).fold(0, |sum, (_, of)| sum ^ of)
+        };
+        Self(array::from_fn(|byte| array::from_fn(|of| value(byte, of))))
+    }
+
+    fn of(&self, value: u32) -> u32 {
+        let bytes = value.to_le_bytes();
+        (0..4).fold(0, |sum, byte| sum ^ self.0[byte][usize::from(bytes[byte])])
+    }
+}
+
+/// Sums over pieces of the same length, each from a beginning of its own.
+struct Pieces {
+    length: usize,
+    beginnings: Linear,
+}
+
+impl Pieces {
+    fn of(length: usize) -> Self {
+        let zeros = vec![0; length];
+        Self { length, beginnings: Linear::new(|state| append(state, &zeros)) }
+    }
+
+    /// The same as `append` of a piece of that length, sooner.
+    fn append(&self, state: u32, piece: &[u8]) -> u32 {
+        !low(crc_fast::checksum(Crc32Iscsi, piece)) ^ self.beginnings.of(!state)
+    }
+}
+
+/// With `metadata_csum`: what all sums of a volume need.
 pub(super) struct Checksums {
+    /// What they begin with, `s_csum_seed`.
     seed: u32,
+    numbers: Pieces,
+    inodes: Pieces,
+    /// What a sum is changed by where it stands in its inode itself, by both its halves.
+    stored: Linear,
+    names: Pieces,
 }
 
 impl Checksums {
-    /// From the seed in the superblock.
-    pub(super) fn new(seed: u32) -> Self {
-        Self { seed }
+    pub(super) fn new(seed: u32, inode_size: u16, block_size: u64) -> Self {
+        let size = usize::from(inode_size);
+        let field = |sum: u32| {
+            let mut raw = vec![0; size];
+            Stored { sum, mask: !0 }.put(&mut raw);
+            append(0, &raw)
+        };
+        let names = usize::try_from(block_size).unwrap_or(0).saturating_sub(entry::TAIL_SIZE);
+        Self {
+            seed,
+            numbers: Pieces::of(size_of::<u64>()),
+            inodes: Pieces::of(size),
+            stored: Linear::new(field),
+            names: Pieces::of(names),
+        }
     }
 
-    pub(super) fn of_uuid(uuid: &[u8]) -> Self {
-        Self { seed: append(!0, uuid) }
+    /// The seed of a volume that has none in its superblock.
+    pub(super) fn seed_of(uuid: &[u8]) -> u32 {
+        append(!0, uuid)
     }
 
     /// For what belongs to one inode.
-    pub(super) fn owner(self, number: u32, generation: u32) -> Owner {
-        Owner(append(self.seed, &wide(number, generation).to_le_bytes()))
-    }
-
-    /// Checks some of the inodes of a table whose first is number `first`, and marks in `damaged` those
-    /// that fail, by their places. The room for the sums in the table is left zeroed.
-    pub(super) fn check_inodes(
-        self,
-        first: u32,
-        table: &mut [u8],
-        size: usize,
-        mut places: impl Iterator<Item = u32>,
-        damaged: &mut [bool],
-    ) {
-        loop {
-            let mut lanes = [0; LANES];
-            let mut count = 0;
-            for (lane, place) in lanes.iter_mut().zip(&mut places) {
-                *lane = place;
-                count += 1;
-            }
-            // What is left over repeats the first one.
-            let (Some(&place), true) = (lanes.first(), count > 0) else { return };
-            lanes.iter_mut().skip(count).for_each(|lane| *lane = place);
-            self.check_four(first, table, size, lanes, count, damaged);
-        }
-    }
-
-    fn check_four(
-        self,
-        first: u32,
-        table: &mut [u8],
-        size: usize,
-        places: [u32; LANES],
-        count: usize,
-        damaged: &mut [bool],
-    ) {
-        let mut stored = [Stored::default(); LANES];
-        for (place, stored) in places.iter().zip(&mut stored).take(count) {
-            let raw = table.get_mut(*place as usize * size..).and_then(|rest| rest.get_mut(..size));
-            *stored = raw.map(Stored::take).unwrap_or_default();
-        }
-        let words = |place: u32| -> &[[u8; 8]] {
-            let raw = table.get(place as usize * size..).and_then(|rest| rest.get(..size));
-            raw.unwrap_or_default().as_chunks().0
-        };
-        let heads = places.map(|place| {
-            let generation =
-                table.get(place as usize * size..).and_then(|raw| u32_at(raw, inode::GENERATION).ok());
-            wide(first + place, generation.unwrap_or(0)).to_le_bytes()
-        });
-        let heads = append_each([self.seed; LANES], heads.each_ref().map(std::slice::from_ref));
-        let sums = append_each(heads, places.map(words));
-        for ((place, stored), sum) in places.iter().zip(stored).zip(sums).take(count) {
-            if let Some(damaged) = damaged.get_mut(*place as usize) {
-                *damaged = !stored.is(sum);
-            }
-        }
+    pub(super) fn owner(&self, number: u32, generation: u32) -> Owner<'_> {
+        let state = self.numbers.append(self.seed, &wide(number, generation).to_le_bytes());
+        Owner { checksums: self, state }
     }
 
     /// `ext4_inode_csum_verify` (fs/ext4/inode.c).
-    pub(super) fn is_intact(self, number: u32, raw: &[u8]) -> bool {
-        let mut raw = raw.to_vec();
-        let stored = Stored::take(&mut raw);
-        u32_at(&raw, inode::GENERATION)
-            .is_ok_and(|generation| stored.is(append(self.owner(number, generation).0, &raw)))
+    pub(super) fn is_intact(&self, number: u32, raw: &[u8]) -> bool {
+        let (Some(stored), Ok(generation)) = (Stored::of(raw), u32_at(raw, inode::GENERATION)) else {
+            return false;
+        };
+        let sum = self.inodes.append(self.owner(number, generation).state, raw);
+        raw.len() == self.inodes.length && stored.is(sum ^ self.stored.of(stored.sum))
     }
 }
 
 /// The sum in an inode, of which some have the lower half only.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Stored {
     sum: u32,
     mask: u32,
 }
 
 impl Stored {
-    /// Takes the sum out, so that the rest can be summed up.
-    fn take(raw: &mut [u8]) -> Self {
-        let mut half = |at: usize| {
-            let place: Option<&mut [u8; 2]> = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut);
-            place.map_or(0, |place| u32::from(u16::from_le_bytes(std::mem::take(place))))
-        };
-        let low = half(inode::CHECKSUM_LO);
-        let extra = raw.get(inode::EXTRA_SIZE..).and_then(<[u8]>::first_chunk);
-        let extra = extra.map_or(0, |extra| usize::from(u16::from_le_bytes(*extra)));
+    fn of(raw: &[u8]) -> Option<Self> {
+        let low = u16_at(raw, inode::CHECKSUM_LO).ok()?.into();
         // `EXT4_FITS_IN_INODE`.
-        if usize::from(inode::SMALLEST) + extra < inode::CHECKSUM_HI + 2 {
-            return Self { sum: low, mask: LOWER_HALF };
+        let end = |extra: u16| usize::from(inode::SMALLEST) + usize::from(extra);
+        match (u16_at(raw, inode::EXTRA_SIZE), u16_at(raw, inode::CHECKSUM_HI)) {
+            (Ok(extra), Ok(high)) if end(extra) >= inode::CHECKSUM_HI + 2 => {
+                Some(Self { sum: low | u32::from(high) << 16, mask: !0 })
+            }
+            _ => Some(Self { sum: low, mask: LOWER_HALF }),
         }
-        let place: Option<&mut [u8; 2]> = raw.get_mut(inode::CHECKSUM_HI..).and_then(<[u8]>::first_chunk_mut);
-        let high = place.map_or(0, |place| u32::from(u16::from_le_bytes(std::mem::take(place))));
-        Self { sum: low | high << 16, mask: !0 }
+    }
+
+    /// Puts it where it stands, as far as there is room.
+    fn put(self, raw: &mut [u8]) {
+        let [a, b, c, d] = self.sum.to_le_bytes();
+        for (at, half) in [(inode::CHECKSUM_LO, [a, b]), (inode::CHECKSUM_HI, [c, d])] {
+            if let Some(place) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                *place = half;
+            }
+        }
     }
 
     fn is(self, sum: u32) -> bool {
@@ -166,15 +188,19 @@ impl Stored {
 }
 
 /// What the sums over all that belongs to one inode begin with, `i_csum_seed`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Owner(u32);
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    checksums: &'a Checksums,
+    state: u32,
+}
 
-impl Owner {
+impl Owner<'_> {
     /// `ext4_extent_block_csum_verify` (fs/ext4/extents.c): the sum stands behind the last entry for which
     /// there is room.
     pub(super) fn has_extents(self, node: &[u8]) -> bool {
         let most = u16_at(node, extent::MOST_ENTRIES).map_or(0, usize::from);
-        self.ends(node, extent::SIZE * (most + 1))
+        let tail = extent::SIZE * (most + 1);
+        node.get(..tail).is_some_and(|all| stored(node, tail) == Some(append(self.state, all)))
     }
 
     /// A block of a directory. One of a hashed index has its sum elsewhere, and only those are taken for
@@ -186,9 +212,10 @@ impl Owner {
 
     /// `ext4_dirblock_csum_verify`.
     fn has_entries(self, block: &[u8]) -> bool {
-        let tail = block.len().saturating_sub(entry::TAIL_SIZE);
-        let is_tail = block.get(tail..).is_some_and(|rest| rest.starts_with(&entry::TAIL));
-        is_tail && stored(block, tail + entry::TAIL.len()) == block.get(..tail).map(|all| append(self.0, all))
+        let names = &self.checksums.names;
+        let Some((all, tail)) = block.split_at_checked(names.length) else { return false };
+        tail.starts_with(&entry::TAIL)
+            && stored(tail, entry::TAIL.len()) == Some(names.append(self.state, all))
     }
 
     /// `ext4_dx_csum_verify`.
@@ -212,13 +239,8 @@ impl Owner {
         // `dt_reserved` counts, the sum itself as zero.
         let (all, reserved) = (block.get(..end(count))?, block.get(tail..tail + index::TAIL_SIZE / 2)?);
         block.get(tail..tail + index::TAIL_SIZE)?;
-        let sum = [all, reserved, &[0; 4]].into_iter().fold(self.0, append);
+        let sum = [all, reserved, &[0; 4]].into_iter().fold(self.state, append);
         Some((sum, tail + index::TAIL_SIZE / 2))
-    }
-
-    /// Whether the sum of all before it stands there.
-    fn ends(self, block: &[u8], at: usize) -> bool {
-        block.get(..at).is_some_and(|all| stored(block, at) == Some(append(self.0, all)))
     }
 }
 
@@ -233,7 +255,65 @@ fn spans(length: u16, block: usize) -> bool {
 
 impl Volume<'_> {
     /// What the sums over an inode's own blocks begin with, where there are any.
-    pub(super) fn owner(&self, number: u32, generation: u32) -> Option<Owner> {
-        self.checksums.map(|checksums| checksums.owner(number, generation))
+    pub(super) fn owner(&self, number: u32, generation: u32) -> Option<Owner<'_>> {
+        self.checksums.as_ref().map(|checksums| checksums.owner(number, generation))
+    }
+
+    /// Whether an inode's checksum is right, where it has one.
+    pub(super) fn is_intact(&self, number: u32, raw: &[u8]) -> bool {
+        self.checksums.as_ref().is_none_or(|checksums| checksums.is_intact(number, raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_sums_of_the_standards() {
+        assert_eq!(!append(!0, b"123456789"), 0xe306_9283, "RFC 3720");
+        assert_eq!(crc16(0, b"123456789"), 0xbb3d, "CRC-16/ARC");
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_summed_up_as_everything_is(
+            state: u32, bytes in prop::collection::vec(any::<u8>(), 1..300)
+        ) {
+            prop_assert_eq!(Pieces::of(bytes.len()).append(state, &bytes), append(state, &bytes));
+            let (head, tail) = bytes.split_at(bytes.len() / 2);
+            prop_assert_eq!(append(append(state, head), tail), append(state, &bytes));
+        }
+
+        /// Against the definition: the fields count as zero.
+        #[test]
+        fn an_inode_is_intact_with_the_sum_over_all_else(
+            number: u32,
+            large: bool,
+            extra in (0..40_u16).prop_map(|words| words * 4),
+            mut raw in prop::collection::vec(any::<u8>(), 256),
+        ) {
+            raw.truncate(if large { 256 } else { 128 });
+            let checksums = Checksums::new(7, if large { 256 } else { 128 }, 1024);
+            if large {
+                raw[inode::EXTRA_SIZE..inode::EXTRA_SIZE + 2].copy_from_slice(&extra.to_le_bytes());
+            }
+            let has_both = large && extra >= 4;
+            raw[inode::CHECKSUM_LO..][..2].fill(0);
+            if has_both {
+                raw[inode::CHECKSUM_HI..][..2].fill(0);
+            }
+            let generation = u32_at(&raw, inode::GENERATION).unwrap();
+            let head = [number.to_le_bytes(), generation.to_le_bytes()].concat();
+            let sum = append(append(7, &head), &raw).to_le_bytes();
+            raw[inode::CHECKSUM_LO..][..2].copy_from_slice(&sum[..2]);
+            if has_both {
+                raw[inode::CHECKSUM_HI..][..2].copy_from_slice(&sum[2..]);
+            }
+            prop_assert!(checksums.is_intact(number, &raw));
+            prop_assert!(!checksums.is_intact(number ^ 1, &raw));
+        }
     }
 }

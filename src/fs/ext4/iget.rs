@@ -31,14 +31,14 @@ impl<'a> Iget<'a> {
         Ok(Self { volume, zone: SystemZone::read(volume)?, largest })
     }
 
-    /// Checks an inode of this role. Its checksum has been looked at before.
-    pub(super) fn check(&self, role: Role, inode: Inode<'_>, is_intact: bool) -> Result<(), Errno> {
+    /// Checks an inode of this role.
+    pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
         match role {
             // Free, or just being made.
             Role::Nothing => Ok(()),
             // Most of them have never been written, and the kernel has none of those.
             Role::Own(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
-            _ if !is_intact => Err(BAD_CHECKSUM),
+            _ if !self.volume.is_intact(number, inode.whole()) => Err(BAD_CHECKSUM),
             // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
             Role::Own(_) => Ok(()),
             Role::Named | Role::Nameless | Role::AttributeValue if self.makes_sense(inode) => Ok(()),
@@ -151,11 +151,4 @@ fn largest_by_pointers(volume: &Volume<'_>) -> u64 {
         limit - maps
     };
     blocks.saturating_mul(volume.block_size).min(LARGEST_FILE)
-}
-
-impl Volume<'_> {
-    /// Whether an inode's checksum is right, where it has one.
-    pub(super) fn is_intact(&self, number: u32, raw: &[u8]) -> bool {
-        self.checksums.is_none_or(|checksums| checksums.is_intact(number, raw))
-    }
 }

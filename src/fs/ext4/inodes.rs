@@ -5,16 +5,16 @@ use nix::errno::Errno;
 use super::format::CORRUPT;
 use super::groups::Group;
 use super::inode::Inode;
-use super::volume::{self, LARGEST_READ, Volume};
+use super::volume::{LARGEST_READ, Volume, room};
 
 /// Calls `each` with the number and the inode of all in a group that are in use: those marked in its
-/// bitmap, and with whether its checksum is right. What has been freed stands in the table as it was last, and is
-/// not told from what is held by anything else.
+/// bitmap. What has been freed stands in the table as it was last, and is not told from what is held by
+/// anything else.
 pub(super) fn in_use(
     volume: &Volume<'_>,
     group: &Group,
-    room: &mut Room,
-    mut each: impl FnMut(u32, Inode<'_>, bool) -> Result<(), Errno>,
+    buffer: &mut Vec<u8>,
+    mut each: impl FnMut(u32, Inode<'_>) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     if group.used == 0 {
         return Ok(());
@@ -32,28 +32,15 @@ pub(super) fn in_use(
         volume.announce(group.table, bytes(first), bytes(count));
     }
     for (first, count) in pieces {
-        let table = volume::room(&mut room.table, count as usize * size);
+        let table = room(buffer, count as usize * size);
         volume.read(group.table, bytes(first), table)?;
-        room.damaged.clear();
-        room.damaged.resize(count as usize, false);
-        if let Some(checksums) = volume.checksums {
-            let used = (0..count).filter(|&index| is_used(first + index));
-            checksums.check_inodes(group.first + first, table, size, used, &mut room.damaged);
-        }
-        for ((index, raw), damaged) in (first..).zip(table.chunks_exact(size)).zip(&room.damaged) {
+        for (index, raw) in (first..).zip(table.chunks_exact(size)) {
             if is_used(index)
                 && let Some(inode) = Inode::new(raw)
             {
-                each(group.first + index, inode, !damaged)?;
+                each(group.first + index, inode)?;
             }
         }
     }
     Ok(())
-}
-
-/// What is used again for every piece of a table.
-#[derive(Default)]
-pub(super) struct Room {
-    table: Vec<u8>,
-    damaged: Vec<bool>,
 }

@@ -75,7 +75,7 @@ pub(super) fn walk(
 struct Walk<'a, F> {
     volume: &'a Volume<'a>,
     /// What checks the blocks of the map, where there is anything to check.
-    owner: Option<Owner>,
+    owner: Option<Owner<'a>>,
     budget: &'a Budget,
     /// Where the file ends, in blocks.
     end: u64,

@@ -9,7 +9,7 @@ use super::format::CORRUPT;
 use super::groups::groups;
 use super::iget::Iget;
 use super::inode::Inode;
-use super::inodes::{Room, in_use};
+use super::inodes::in_use;
 use super::own::Role;
 use super::settle::settled_inodes;
 use super::volume::Volume;
@@ -34,15 +34,15 @@ pub(super) struct Found {
 /// a few others are being made or freed at this moment.
 pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Errno> {
     let iget = Iget::new(volume)?;
-    let (mut nameless, mut doubtful, mut room) = (Vec::new(), Vec::new(), Room::default());
+    let (mut nameless, mut doubtful, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups(volume)? {
-        in_use(volume, &group, &mut room, |number, inode, is_intact| {
+        in_use(volume, &group, &mut buffer, |number, inode| {
             let role = Role::of(volume, number, inode);
             if role == Role::Nameless {
                 nameless.push(Nameless { inode: number, generation: inode.generation() });
-            }
-            if iget.check(role, inode, is_intact).is_err() {
-                doubtful.push(number);
+                if iget.check(role, number, inode).is_err() {
+                    doubtful.push(number);
+                }
             }
             Ok(())
         })?;
@@ -70,7 +70,7 @@ pub(super) fn of_orphans(volume: &Volume<'_>, orphans: BTreeSet<u32>) -> Result<
         let inode = Inode::new(&raw).ok_or(CORRUPT)?;
         nameless.push(Nameless { inode: number, generation: inode.generation() });
         let role = Role::of(volume, number, inode);
-        if iget.check(role, inode, volume.is_intact(number, &raw)).is_err() {
+        if iget.check(role, number, inode).is_err() {
             doubtful.push(number);
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn settled_inodes(
                 continue;
             }
             let role = Role::of(volume, number, inode);
-            match iget.check(role, inode, volume.is_intact(number, &raw)) {
+            match iget.check(role, number, inode) {
                 Ok(()) => sound(number, inode)?,
                 Err(errno) => {
                     doubtful.push(number);

@@ -9,7 +9,7 @@ use super::format::{CORRUPT, flag};
 use super::groups::{Group, groups};
 use super::iget::Iget;
 use super::inode::Inode;
-use super::inodes::{Room, in_use};
+use super::inodes::in_use;
 use super::map::{self, Budget, Run};
 use super::own::{Own, Role};
 use super::parallel::spread;
@@ -88,7 +88,7 @@ struct Found {
     inline: Vec<u32>,
     /// Inodes that look damaged.
     doubtful: Vec<u32>,
-    room: Room,
+    buffer: Vec<u8>,
     /// How many runs of blocks there may be before they are looked through.
     checked_at: usize,
 }
@@ -153,17 +153,17 @@ impl Found {
     fn group(&mut self, reader: &Reader<'_>, group: &Group) -> Result<(), Errno> {
         let mut own = Own::default();
         let mut slots = GroupSlots::new((group.first - 1) / reader.volume.inodes_per_group);
-        let mut room = std::mem::take(&mut self.room);
-        in_use(reader.volume, group, &mut room, |number, inode, is_intact| {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        in_use(reader.volume, group, &mut buffer, |number, inode| {
             let role = Role::of(reader.volume, number, inode);
-            if reader.iget.check(role, inode, is_intact).is_err() {
+            if reader.iget.check(role, number, inode).is_err() {
                 self.doubtful.push(number);
                 return Ok(());
             }
             own.add(reader.volume, role, inode);
-            self.inode(reader, number, inode, &mut slots)
+            self.inode(reader, role, number, inode, &mut slots)
         })?;
-        self.room = room;
+        self.buffer = buffer;
         self.tables.own.take(own);
         self.slots.push(slots);
         Ok(())
@@ -173,13 +173,14 @@ impl Found {
     fn inode(
         &mut self,
         reader: &Reader<'_>,
+        role: Role,
         number: u32,
         inode: Inode<'_>,
         slots: &mut GroupSlots,
     ) -> Result<(), Errno> {
         let volume = reader.volume;
         let allocated = inode.reported(volume);
-        match Role::of(volume, number, inode) {
+        match role {
             Role::Named => {
                 self.tables.named.count(allocated);
                 let (is_directory, links) = (inode.is_directory(), inode.links());
@@ -198,13 +199,14 @@ impl Found {
     fn look_again(&mut self, reader: &Reader<'_>) -> Result<(), Errno> {
         let doubtful = std::mem::take(&mut self.doubtful);
         self.tables.damaged = settled_inodes(reader.iget, doubtful, |number, inode| {
+            let role = Role::of(reader.volume, number, inode);
             let mut own = Own::default();
-            own.add(reader.volume, Role::of(reader.volume, number, inode), inode);
+            own.add(reader.volume, role, inode);
             self.tables.own.take(own);
             let group = (number - 1) / reader.volume.inodes_per_group;
             let place = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(CORRUPT)?;
             let mut slots = self.slots.swap_remove(place);
-            self.inode(reader, number, inode, &mut slots)?;
+            self.inode(reader, role, number, inode, &mut slots)?;
             self.slots.push(slots);
             Ok(())
         })?;

@@ -144,23 +144,23 @@ impl Fields {
         }
     }
 
-    /// Where the volume was not made for Linux, the kernel does not check inodes
-    /// (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
-    fn checksums(&self, features: Features) -> Result<Option<Checksums>, Errno> {
+    /// What sums of metadata begin with; `None` without `metadata_csum`. Where the volume was not made for Linux, the
+    /// kernel does not check inodes (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
+    fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Errno> {
         let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0
             && self.word(superblock::CREATOR_OS)? == superblock::LINUX;
         Ok(if !has_them {
             None
         } else if features.incompat & feature::INCOMPAT_CSUM_SEED != 0 {
-            Some(Checksums::new(self.word(superblock::CHECKSUM_SEED)?))
+            Some(self.word(superblock::CHECKSUM_SEED)?)
         } else {
-            Some(Checksums::of_uuid(self.uuid()?))
+            Some(Checksums::seed_of(self.uuid()?))
         })
     }
 
     fn descriptor_sums(&self, features: Features) -> Result<Descriptors, Errno> {
-        Ok(match self.checksums(features)? {
-            Some(checksums) => Descriptors::Crc32c(checksums),
+        Ok(match self.checksum_seed(features)? {
+            Some(seed) => Descriptors::Crc32c(seed),
             None if features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0 => Descriptors::Unchecked,
             None if features.ro_compat & feature::RO_COMPAT_GROUP_CHECKSUMS == 0 => Descriptors::Unchecked,
             None => Descriptors::crc16(self.uuid()?),
@@ -210,6 +210,7 @@ impl<'a> Volume<'a> {
         let where_set = |features: u32, feature: u32, offset| {
             if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
         };
+        let sum_seed = fields.checksum_seed(features)?;
         // What is left of a journal that has been given up is none.
         let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::JOURNAL_INODE)?;
         Ok(Self {
@@ -234,7 +235,7 @@ impl<'a> Volume<'a> {
             )?
             .map(u64::from),
             backups: fields.backups(features)?,
-            checksums: fields.checksums(features)?,
+            checksums: sum_seed.map(|seed| Checksums::new(seed, inode_size, block_size)),
             descriptor_sums: fields.descriptor_sums(features)?,
             orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
             journal: journal.unwrap_or(0),
