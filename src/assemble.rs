@@ -11,7 +11,7 @@ use crate::capability::{Capability, Effective};
 use crate::census::{self, Census, Part, Tally};
 use crate::explain::Seen;
 use crate::findings::{self, Evidence};
-use crate::fs::{Internal, Term};
+use crate::fs::{self, Internal, Term};
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::ledger::{Cause, Ledger, Views};
@@ -66,12 +66,14 @@ pub(crate) fn deleted(
         }));
     }
     holders.sort_by_key(|holder| Reverse(holder.bytes));
-    let mut skips: Vec<Skip> = Vec::new();
-    for skip in scans.iter().flat_map(|scan| &scan.skips) {
+    let mut skips: Vec<(&Skip, &Mount)> = Vec::new();
+    for (skip, target) in
+        scans.iter().zip(targets).flat_map(|(scan, on)| scan.skips.iter().map(move |skip| (skip, on)))
+    {
         // Processes are the same for all filesystems.
-        let is_the_same = matches!(skip.kind, Kind::Process | Kind::Unlisted) && skips.contains(skip);
-        if !is_the_same {
-            skips.push(skip.clone());
+        let is_of_all = matches!(skip.kind, Kind::Process | Kind::Unlisted);
+        if !(is_of_all && skips.iter().any(|(known, _)| *known == skip)) {
+            skips.push((skip, &target.mount));
         }
     }
     Deleted {
@@ -81,7 +83,7 @@ pub(crate) fn deleted(
         holders,
         sums: Vec::new(),
         processes_read: scans.iter().map(|scan| scan.processes).max().unwrap_or(0),
-        skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
+        skipped: skips.into_iter().map(|(skip, mount)| skipped(skip.clone(), rights, Some(mount))).collect(),
     }
 }
 
@@ -149,7 +151,7 @@ pub(crate) fn described(held: &Held, timeout: Duration) -> Holder {
 /// Everything that could not be looked at, with what would unlock it.
 pub(crate) fn skipped_all(skips: Vec<Skip>) -> Vec<Skipped> {
     let rights = Effective::current();
-    skips.into_iter().map(|skip| skipped(skip, rights)).collect()
+    skips.into_iter().map(|skip| skipped(skip, rights, None)).collect()
 }
 
 /// Who the processes are that hold something.
@@ -210,7 +212,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         directories: walk.map(|walk| directories(walk, &mount.mountpoint)).unwrap_or_default(),
         findings,
         processes_read: seen.scan.processes,
-        skipped: skips.into_iter().map(|skip| skipped(skip, rights)).collect(),
+        skipped: skips.into_iter().map(|skip| skipped(skip, rights, Some(mount))).collect(),
     }
 }
 
@@ -398,8 +400,10 @@ fn makes_up(uncounted: &[Term], limits: &Limits, sample: &probe::Capacity) -> bo
     limits.device_size == Some(sample.size + uncounted)
 }
 
-fn skipped(skip: Skip, rights: Effective) -> Skipped {
+fn skipped(skip: Skip, rights: Effective, mount: Option<&Mount>) -> Skipped {
     Skipped {
+        check: mount.filter(|_| skip.is_damage()).and_then(fs::check),
+        inode: skip.inode.filter(|_| skip.is_damage()),
         kind: skip.kind,
         errno: skip.errno.map(|errno| format!("{errno:?}")),
         needs: skip.needs(rights).map(Capability::name),

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
+use rustc_hash::FxHashSet;
 
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options, Tally};
 use crate::deadline::{Deadline, Pending, begin};
 use crate::error::{Error, Result};
-use crate::fs::{self, Internal, Unable};
+use crate::fs::{self, Internal, Unable, errors};
 use crate::holders::Scan;
 use crate::limits::{self, Limits};
 use crate::monitor::Monitor;
@@ -87,6 +88,16 @@ pub(crate) struct Counted {
     /// Whether it was read from the inode tables; where it might have been and was not, why.
     pub(crate) from_tables: bool,
     pub(crate) unable: Option<Unable>,
+    damage: Damage,
+}
+
+/// What is known of damage besides what could not be read.
+#[derive(Default)]
+struct Damage {
+    /// The inode tables or the directories make no sense.
+    tables: bool,
+    /// What the kernel has met meanwhile.
+    met: errors::Met,
 }
 
 /// What one look at a filesystem gave.
@@ -267,7 +278,8 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
         match fs::census(&target.mount, &mount_points, options, monitor) {
             Ok((census, internal)) => {
                 let internal = Some(internal);
-                return Ok(Counted { census: Ok(census), internal, from_tables: true, unable: None });
+                let census = Ok(census);
+                return Ok(Counted { census, internal, from_tables: true, ..Counted::none(Errno::EIO) });
             }
             Err(reason) if request.method == Method::Table => {
                 return Err(Error::Tables { mountpoint: target.mount.mountpoint.clone(), reason });
@@ -277,9 +289,16 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
             Err(reason) => unable = Some(reason),
         }
     }
+    let root = target.root.as_ref().ok();
+    let watch = root.map(|root| errors::Watch::begin(&target.mount, root.as_fd()));
     let census = look(target, &mount_points, options, request.timeout, monitor);
-    let internal = fs::internal(&target.mount, options, monitor).ok();
-    Ok(Counted { census, internal, from_tables: false, unable })
+    let internal = fs::internal(&target.mount, options, monitor);
+    let is_damaged = |unable: Option<&Unable>| unable == Some(&Unable::Damaged);
+    let damage = Damage {
+        tables: is_damaged(unable.as_ref()) || is_damaged(internal.as_ref().err()),
+        met: watch.map(errors::Watch::end).unwrap_or_default(),
+    };
+    Ok(Counted { census, internal: internal.ok(), from_tables: false, unable, damage })
 }
 
 /// The view from above.
@@ -304,7 +323,8 @@ fn look(
 
 impl Counted {
     fn none(errno: Errno) -> Self {
-        Self { census: Err(errno), internal: None, from_tables: false, unable: None }
+        let damage = Damage::default();
+        Self { census: Err(errno), internal: None, from_tables: false, unable: None, damage }
     }
 
     /// What has names by its own count of them, and was not met. `None` where not every name was looked at.
@@ -388,10 +408,29 @@ impl Seen {
             }
             Err(errno) => skips.push(Skip::new(Kind::Directory, mountpoint, *errno)),
         }
-        if self.counted.unable == Some(Unable::Damaged) {
-            skips.push(Skip::new(Kind::InodeTables, mountpoint, Errno::EUCLEAN));
-        }
         skips.extend(self.scan.skips.iter().cloned());
+        self.add_damage(&mut skips);
         skips
+    }
+
+    /// Damage that is not among them yet: what is known by its number only, or, where nothing at all is known
+    /// of where it is, that there is some.
+    fn add_damage(&self, skips: &mut Vec<Skip>) {
+        let mountpoint = &self.target.mount.mountpoint;
+        let known: FxHashSet<u64> = skips.iter().filter_map(|skip| skip.inode).collect();
+        let damaged = self.counted.internal.iter().flat_map(|internal| &internal.damaged);
+        let damaged = damaged.filter(|damaged| !known.contains(&damaged.inode));
+        skips.extend(damaged.map(|damaged| damaged.skip(mountpoint)));
+        if skips.iter().any(Skip::is_damage) {
+            return;
+        }
+        let Damage { tables, met } = &self.counted.damage;
+        let skip = |kind| Skip::new(kind, mountpoint, Errno::EUCLEAN);
+        skips.extend(met.inodes.iter().map(|inode| skip(Kind::LeftOut).of_inode(*inode)));
+        if met.inodes.is_empty() && met.any {
+            skips.push(skip(Kind::LeftOut));
+        } else if *tables && !met.any {
+            skips.push(skip(Kind::InodeTables));
+        }
     }
 }

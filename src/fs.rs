@@ -6,6 +6,7 @@
 //! a large file that is just being freed: the caller sets the deadline.
 
 mod btrfs;
+pub mod errors;
 mod ext4;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options, Tally};
 use crate::monitor::Monitor;
 use crate::mounts::Mount;
+use crate::skip::{Kind, Skip};
 use crate::sys::Dev;
 use crate::sys::handle::Handle;
 use crate::sys::scout;
@@ -46,8 +48,13 @@ pub struct Unlinked {
 /// What the filesystem keeps of inodes without a name.
 #[derive(Clone, Debug)]
 pub enum Listing {
-    /// All of them, each once.
-    Complete(Vec<Unlinked>),
+    /// All of them, each once, but for damaged ones.
+    Kept {
+        /// Those that the kernel knows.
+        unlinked: Vec<Unlinked>,
+        /// Those that are damaged, of which some may have a name.
+        damaged: Vec<Damaged>,
+    },
     /// No such list is kept here: tmpfs, unknown filesystems.
     NotKept,
 }
@@ -68,6 +75,24 @@ pub struct Internal {
     pub named: Tally,
     /// Why the kernel did not confine the threads that read this, where it did not.
     pub unconfined: Option<Errno>,
+    /// Damaged inodes. They are in none of the above.
+    pub damaged: Vec<Damaged>,
+}
+
+/// An inode on which the kernel answers that it is damaged, or would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Its number.
+    pub inode: u64,
+    /// What the kernel answers.
+    pub errno: Errno,
+}
+
+impl Damaged {
+    /// As it is told: no name of it is known.
+    pub fn skip(self, mountpoint: &Path) -> Skip {
+        Skip::new(Kind::Inode, mountpoint, self.errno).of_inode(self.inode)
+    }
 }
 
 /// A part of an amount.
@@ -101,7 +126,7 @@ pub enum Unable {
     #[error("a mount point lies in an encrypted or case-insensitive directory")]
     MountPoint,
     /// It is damaged, or changes too fast.
-    #[error("what was read makes no sense: it may be damaged (e2fsck tells)")]
+    #[error("what was read makes no sense: it may be damaged (e2fsck -n tells)")]
     Damaged,
     /// Its device cannot be read.
     #[error("its device cannot be read: {}", .0.desc())]
@@ -157,6 +182,19 @@ pub fn settle(mount: &Mount, root: BorrowedFd<'_>, timeout: Duration) {
     }
 }
 
+/// The command that says how the filesystem of `mount` is damaged, and changes nothing. It takes one that is
+/// not mounted to be reliable, or to run at all.
+pub fn check(mount: &Mount) -> Option<Vec<String>> {
+    let words: &[&str] = match mount.fstype.as_str() {
+        _ if is_ext(mount) => &["e2fsck", "-n"],
+        "xfs" => &["xfs_repair", "-n"],
+        "btrfs" => &["btrfs", "check", "--readonly"],
+        _ => return None,
+    };
+    let device = mount.source.to_str().filter(|source| source.starts_with('/'))?;
+    Some(words.iter().copied().chain([device]).map(str::to_owned).collect())
+}
+
 fn is_ext(mount: &Mount) -> bool {
     matches!(mount.fstype.as_str(), "ext2" | "ext3" | "ext4")
 }
@@ -165,10 +203,12 @@ fn is_ext(mount: &Mount) -> bool {
 /// An error where there is no right to it, or where the device cannot be opened or is not what it
 /// claims to be (`EUCLEAN`).
 pub fn unlinked(mount: &Mount, root: BorrowedFd<'_>) -> Result<Listing, Errno> {
-    let Some((handles, root)) = handles(mount, root)? else { return Ok(Listing::NotKept) };
-    let looked = handles.iter().map(|handle| look(handle, mount, root.as_fd()));
+    let Some((Handles { all, damaged }, root)) = handles(mount, root)? else {
+        return Ok(Listing::NotKept);
+    };
+    let looked = all.iter().map(|handle| look(handle, mount, root.as_fd()));
     let found = looked.filter_map(|looked| looked.map(|found| Some(found?.1)).transpose());
-    Ok(Listing::Complete(found.collect::<Result<_, Errno>>()?))
+    Ok(Listing::Kept { unlinked: found.collect::<Result<_, Errno>>()?, damaged })
 }
 
 /// Those of them that have this number, opened with `O_PATH`: no right on the file, and it stays that
@@ -179,7 +219,7 @@ pub fn open_unlinked(
     inode: u64,
 ) -> Result<Option<Vec<(OwnedFd, Unlinked)>>, Errno> {
     let Some((handles, root)) = handles(mount, root)? else { return Ok(None) };
-    let looked = handles.iter().map(|handle| look(handle, mount, root.as_fd()));
+    let looked = handles.all.iter().map(|handle| look(handle, mount, root.as_fd()));
     let wanted = |looked: &Result<Option<(OwnedFd, Unlinked)>, Errno>| match looked {
         Ok(found) => found.as_ref().is_some_and(|(_, found)| found.stat.inode == inode),
         Err(_) => true,
@@ -187,9 +227,15 @@ pub fn open_unlinked(
     looked.filter(wanted).filter_map(Result::transpose).collect::<Result<_, Errno>>().map(Some)
 }
 
+/// What a filesystem lists.
+struct Handles {
+    all: Vec<Handle>,
+    damaged: Vec<Damaged>,
+}
+
 /// Handles of what the filesystem lists, and its root, opened so that they can be used; `None` where it
 /// keeps no list.
-fn handles(mount: &Mount, root: BorrowedFd<'_>) -> Result<Option<(Vec<Handle>, OwnedFd)>, Errno> {
+fn handles(mount: &Mount, root: BorrowedFd<'_>) -> Result<Option<(Handles, OwnedFd)>, Errno> {
     let (handles, root) = match mount.fstype.as_str() {
         _ if is_ext(mount) => (ext4::handles(mount)?, reopen(root)?),
         "xfs" => {
@@ -198,7 +244,8 @@ fn handles(mount: &Mount, root: BorrowedFd<'_>) -> Result<Option<(Vec<Handle>, O
         }
         "btrfs" => {
             let root = reopen(root)?;
-            (Some(btrfs::handles(root.as_fd())?), root)
+            let all = btrfs::handles(root.as_fd())?;
+            (Some(Handles { all, damaged: Vec::new() }), root)
         }
         _ => return Ok(None),
     };

@@ -126,7 +126,7 @@ fn uncounted(geometry: &Geometry, device: Bytes) -> Option<Vec<Term>> {
 }
 
 /// `errors_count` of Documentation/ABI/testing/sysfs-fs-ext4.
-fn errors(mount: &Mount) -> Option<u64> {
+pub(crate) fn errors(mount: &Mount) -> Option<u64> {
     if !mount.fstype.starts_with("ext") {
         return None;
     }

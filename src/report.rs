@@ -503,4 +503,8 @@ pub struct Skipped {
     pub errno: Option<String>,
     /// The capability that would unlock it.
     pub needs: Option<&'static str>,
+    /// The number of the inode, where that is known and it may be damaged.
+    pub inode: Option<u64>,
+    /// Where it is damaged: the command that says how, and changes nothing.
+    pub check: Option<Vec<String>>,
 }

@@ -38,6 +38,12 @@ pub enum Kind {
     Outside,
     /// Inode tables that make no sense: what directories do not lead to may be missing.
     InodeTables,
+    /// A damaged inode of which no name is known.
+    Inode,
+    /// The filesystem's own list of inodes without a name, which is damaged.
+    UnlinkedList,
+    /// What the kernel left out without a word, because it is damaged; it only counts that.
+    LeftOut,
     /// A filesystem that does not answer.
     Filesystem,
 }
@@ -74,6 +80,9 @@ impl Kind {
             Self::Subvolume => "subvolume",
             Self::Outside => "outside",
             Self::InodeTables => "inode_tables",
+            Self::Inode => "inode",
+            Self::UnlinkedList => "unlinked_list",
+            Self::LeftOut => "left_out",
             Self::Filesystem => "filesystem",
         }
     }
@@ -108,6 +117,12 @@ impl Kind {
             (Self::Outside, false) => "parts that are not mounted",
             (Self::InodeTables, true) => "damaged filesystem's inode tables",
             (Self::InodeTables, false) => "damaged filesystems' inode tables",
+            (Self::Inode, true) => "damaged inode without a known name",
+            (Self::Inode, false) => "damaged inodes without known names",
+            (Self::UnlinkedList, true) => "damaged list of deleted files",
+            (Self::UnlinkedList, false) => "damaged lists of deleted files",
+            (Self::LeftOut, true) => "damaged place that the kernel passed over",
+            (Self::LeftOut, false) => "damaged places that the kernel passed over",
             (Self::Filesystem, true) => "filesystem",
             (Self::Filesystem, false) => "filesystems",
         }
@@ -126,9 +141,18 @@ impl Kind {
             | Self::DeletedSubvolume
             | Self::Subvolume
             | Self::InodeTables
+            | Self::Inode
+            | Self::UnlinkedList
+            | Self::LeftOut
             | Self::Filesystem => &[],
         }
     }
+}
+
+/// Whether that is what filesystems answer where they are damaged: `EFSCORRUPTED` and `EFSBADCRC` of the
+/// kernel, and what a disk answers.
+pub fn is_damage(errno: Errno) -> bool {
+    matches!(errno, Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO)
 }
 
 /// One thing that was left out.
@@ -140,12 +164,35 @@ pub struct Skip {
     pub path: PathBuf,
     /// What the system call said; `None` where nothing failed, it is only out of reach.
     pub errno: Option<Errno>,
+    /// Its number, where that is known and it may be damaged.
+    pub inode: Option<u64>,
 }
 
 impl Skip {
     /// A thing of that kind, at that absolute path, for that reason.
     pub fn new(kind: Kind, path: impl Into<PathBuf>, errno: impl Into<Option<Errno>>) -> Self {
-        Self { kind, path: path.into(), errno: errno.into() }
+        Self { kind, path: path.into(), errno: errno.into(), inode: None }
+    }
+
+    /// The same, of the inode with this number.
+    pub fn of_inode(self, inode: u64) -> Self {
+        Self { inode: Some(inode), ..self }
+    }
+
+    /// Whether the filesystem is damaged there, or the disk that it is on.
+    pub fn is_damage(&self) -> bool {
+        let is_on_it = matches!(
+            self.kind,
+            Kind::Directory
+                | Kind::File
+                | Kind::Inode
+                | Kind::InodeTables
+                | Kind::UnlinkedList
+                | Kind::LeftOut
+        );
+        // A directory with a second name (`d_splice_alias`, fs/dcache.c): no link is followed here.
+        let is_circle = matches!(self.kind, Kind::Directory | Kind::File) && self.errno == Some(Errno::ELOOP);
+        is_circle || is_on_it && self.errno.is_some_and(is_damage)
     }
 
     /// The first capability that it takes and that `held` lacks. `None` where more rights would
@@ -169,5 +216,14 @@ mod tests {
         assert_eq!(denied.needs(none), Some(Capability::DacReadSearch));
         assert_eq!(Skip::new(Kind::Directory, "/bad", Errno::EIO).needs(none), None);
         assert_eq!(Skip::new(Kind::Subvolume, "/snap", None).needs(none), None);
+    }
+
+    #[test]
+    fn damage_is_what_a_filesystem_answers() {
+        for errno in [Errno::EUCLEAN, Errno::EBADMSG, Errno::EIO] {
+            assert!(Skip::new(Kind::File, "/bad", errno).is_damage());
+            assert!(!Skip::new(Kind::Process, "/proc/1", errno).is_damage());
+        }
+        assert!(!Skip::new(Kind::File, "/closed", Errno::EACCES).is_damage());
     }
 }

@@ -17,7 +17,7 @@ use crate::fs::{self, Listing, Unlinked};
 use crate::holders::{Found, Held, Places, Scan, kernel, own_pids};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
-use crate::skip::{Kind, Skip};
+use crate::skip::{Kind, Skip, is_damage};
 use crate::sys::stat::statx_fd;
 
 /// Where processes are listed.
@@ -67,20 +67,28 @@ fn listed(mut target: Target) -> Target {
 /// complete where there are any, then /proc and the kernel's own objects, which tell who.
 #[expect(clippy::ref_option_ref, reason = "that is what iterating over a slice of options gives")]
 pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
-    let listed: Vec<Option<Listed>> =
-        targets.iter().map(|target| list((*target)?, request.timeout)).collect();
+    let (listed, damages): (Vec<Option<Listed>>, Vec<Vec<Skip>>) = targets
+        .iter()
+        .map(|target| target.map_or((None, Vec::new()), |target| list(target, request.timeout)))
+        .unzip();
     let none_held = |(target, listed): (&Option<&Target>, &Option<Listed>)| {
         (*target).is_none_or(|_| listed.as_ref().is_some_and(Listed::is_empty))
     };
     if targets.iter().zip(&listed).all(none_held) {
         // Where nothing is held nobody need be asked who holds it.
-        return Ok(targets.iter().map(|_| Scan { listed: true, ..Scan::default() }).collect());
+        return Ok(damages
+            .into_iter()
+            .map(|skips| Scan { listed: true, skips, ..Scan::default() })
+            .collect());
     }
     let places = Arc::new(places(targets, mounts));
     let mut found = scan(targets.len(), &places, mounts, request)?;
     // Of what is not asked for, nothing can be missing.
     let complete: Vec<bool> =
         targets.iter().zip(&listed).map(|(target, listed)| target.is_none() || listed.is_some()).collect();
+    for (scan, damages) in found.scans.iter_mut().zip(damages) {
+        scan.skips.extend(damages);
+    }
     for ((scan, listed), target) in found.scans.iter_mut().zip(listed).zip(targets) {
         let (Some(listed), Some(target)) = (listed, target) else { continue };
         scan.join(listed.inodes);
@@ -95,7 +103,7 @@ pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Re
         // What was freed between the list and the scan has no holder, and is not held.
         if scan.listed
             && !scan.held.iter().all(Held::is_attributed)
-            && let Some(still) = target.and_then(|target| list(target, request.timeout))
+            && let Some(still) = target.and_then(|target| list(target, request.timeout).0)
         {
             scan.keep(&still.inodes);
         }
@@ -118,19 +126,26 @@ impl Listed {
 }
 
 /// What the filesystem itself lists as having no name; `None` where it keeps no list, or none that may
-/// be read: then /proc alone has to tell, and what it tells is a lower bound.
-fn list(target: &Target, timeout: Duration) -> Option<Listed> {
-    let (mount, root) = (target.mount.clone(), Arc::clone(target.root.as_ref().ok()?));
+/// be read: then /proc alone has to tell, and what it tells is a lower bound. Also what of the list is damaged.
+fn list(target: &Target, timeout: Duration) -> (Option<Listed>, Vec<Skip>) {
+    let Ok(root) = &target.root else { return (None, Vec::new()) };
+    let (mount, root) = (target.mount.clone(), Arc::clone(root));
     let listing = within(timeout, move || {
         let listing = fs::unlinked(&mount, root.as_fd())?;
         Ok::<_, Errno>((listing, fs::deleted_subvolumes(&mount, root.as_fd())?))
-    })?;
+    });
+    let mountpoint = &target.mount.mountpoint;
     match listing {
-        Ok((Listing::Complete(inodes), deleted_subvolumes)) => {
+        Some(Ok((Listing::Kept { unlinked, damaged }, deleted_subvolumes))) => {
             let held = |Unlinked { stat, path }| Held { stat, path, holds: Vec::new(), kernel: Vec::new() };
-            Some(Listed { inodes: inodes.into_iter().map(held).collect(), deleted_subvolumes })
+            let inodes = unlinked.into_iter().map(held).collect();
+            let damaged = damaged.into_iter().map(|damaged| damaged.skip(mountpoint));
+            (Some(Listed { inodes, deleted_subvolumes }), damaged.collect())
         }
-        Ok((Listing::NotKept, _)) | Err(_) => None,
+        Some(Err(errno)) if is_damage(errno) => {
+            (None, vec![Skip::new(Kind::UnlinkedList, mountpoint, errno)])
+        }
+        Some(Ok((Listing::NotKept, _)) | Err(_)) | None => (None, Vec::new()),
     }
 }
 

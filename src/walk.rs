@@ -261,7 +261,7 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
             if let Some(name) = skipped.name {
                 path.push(name);
             }
-            Skip::new(skipped.kind, path, skipped.errno)
+            Skip { inode: skipped.inode, ..Skip::new(skipped.kind, path, skipped.errno) }
         })
         .collect();
     skips.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));

@@ -6,11 +6,15 @@
 //! is read is live, without any sync, as long as it is read buffered.
 
 mod attributes;
+mod block_validity;
+mod checksum;
 mod confined;
 mod covers;
+mod doubts;
 mod entries;
 mod format;
 mod groups;
+mod iget;
 #[cfg(any(test, fuzzing))]
 mod in_memory;
 mod inode;
@@ -46,10 +50,11 @@ use nix::sys::stat::Mode;
 use self::format::CORRUPT;
 #[cfg(fuzzing)]
 pub use self::in_memory::look_everywhere;
+use self::nameless::Nameless;
 use self::overhead::Overhead;
 use self::tables::{How, Tables};
 use self::volume::{ReadAt, Volume};
-use super::{Geometry, Internal, Part, Reserve, Term, Unable};
+use super::{Geometry, Handles, Internal, Part, Reserve, Term, Unable};
 use crate::bytes::Bytes;
 use crate::census::{Census, MountPoint, Options};
 use crate::monitor::Monitor;
@@ -68,24 +73,23 @@ const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Handles of all inodes without a name; `None` where their tables are not up to date. Some of those
 /// noted as orphans still have one: files that are being truncated.
-pub(super) fn handles(mount: &Mount) -> Result<Option<Vec<Handle>>, Errno> {
+pub(super) fn handles(mount: &Mount) -> Result<Option<Handles>, Errno> {
     if !is_served_by_ext4(mount) {
         return Ok(None);
     }
-    let found = confined::read(&open_device(mount)?, without_names)?.value.into_iter();
-    let handle = |(inode, generation)| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
-    Ok(Some(found.map(handle).collect()))
+    let found = confined::read(&open_device(mount)?, without_names)?.value;
+    let handle = |Nameless { inode, generation }| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
+    let all = found.nameless.into_iter().map(handle).collect();
+    Ok(Some(Handles { all, damaged: found.damaged }))
 }
 
-/// Inode and generation of each.
-fn without_names(volume: &Volume<'_>) -> Result<Vec<(u32, u32)>, Errno> {
-    if !volume.is_journalled() {
+fn without_names(volume: &Volume<'_>) -> Result<nameless::Found, Errno> {
+    if volume.is_journalled() {
+        nameless::of_orphans(volume, orphans::list(volume, PAUSE)?)
+    } else {
         // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
-        let found = nameless::list(volume)?.into_iter();
-        return Ok(found.map(|found| (found.inode, found.generation)).collect());
+        nameless::in_tables(volume)
     }
-    let orphans = orphans::list(volume, PAUSE)?.into_iter();
-    orphans.map(|inode| Ok((inode, volume.generation(inode)?))).collect()
 }
 
 /// How large the filesystem is made, and how large a directory on it can become.
@@ -169,11 +173,11 @@ fn how<'a>(options: Options<'_>, monitor: &'a Monitor) -> How<'a> {
     /// What a disk has to be asked for at once to be busy, where there are fewer processors.
     const FEWEST: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(3);
     let cores = || std::thread::available_parallelism().map_or(FEWEST, |cores| cores.max(FEWEST));
-    How { threads: options.threads.unwrap_or_else(cores), pause: SHORT_PAUSE, monitor }
+    How { threads: options.threads.unwrap_or_else(cores), monitor }
 }
 
 fn internal_of(volume: &Volume<'_>, tables: Tables, counts_overhead: bool) -> Result<Internal, Errno> {
-    let Tables { mut own, nameless, named } = tables;
+    let Tables { mut own, nameless, named, damaged } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
     metadata.push(overhead::bad_blocks(volume)?);
     let overhead = Overhead::read(volume)?;
@@ -188,6 +192,7 @@ fn internal_of(volume: &Volume<'_>, tables: Tables, counts_overhead: bool) -> Re
         shared,
         nameless: nameless.into_iter().map(|(inode, bytes)| (inode.into(), Bytes(bytes))).collect(),
         named,
+        damaged,
         ..Internal::default()
     })
 }
@@ -240,6 +245,10 @@ impl ReadAt for File {
             // The device ends before the filesystem does.
             None => CORRUPT,
         })
+    }
+
+    fn pause(&self) -> Duration {
+        SHORT_PAUSE
     }
 
     fn announce(&self, offset: u64, length: u64) {

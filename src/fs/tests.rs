@@ -72,7 +72,7 @@ impl Filesystem {
     /// What is listed, by inode.
     fn listed(&self) -> BTreeMap<u64, Unlinked> {
         match unlinked(&self.mount, self.root.as_fd()) {
-            Ok(Listing::Complete(list)) => {
+            Ok(Listing::Kept { unlinked: list, .. }) => {
                 let count = list.len();
                 let listed: BTreeMap<_, _> =
                     list.into_iter().map(|found| (found.stat.inode, found)).collect();
@@ -299,7 +299,7 @@ fn a_mount_of_a_part_lists_the_whole_without_names_from_elsewhere() {
         let (mount, root) = mounted_at(&at);
         let listed = unlinked(&mount, root.as_fd());
         umount2(&at, MntFlags::MNT_DETACH).unwrap();
-        let Ok(Listing::Complete(mut listed)) = listed else { panic!("{listed:?}") };
+        let Ok(Listing::Kept { unlinked: mut listed, .. }) = listed else { panic!("{listed:?}") };
         listed.sort_by_key(|found| found.path.clone());
         let paths: Vec<_> = listed.into_iter().map(|found| found.path).collect();
         assert_eq!(paths, [None, Some(at.join("inside"))]);
@@ -320,12 +320,12 @@ fn every_subvolume_is_looked_into_and_a_deleted_one_is_no_error() {
         // They have the same inode number, each in its subvolume.
         let held = [filesystem.deleted("first/file", 5000), filesystem.deleted("gone/file", 5000)];
         let list = || unlinked(&filesystem.mount, filesystem.root.as_fd());
-        let Ok(Listing::Complete(listed)) = list() else { panic!() };
+        let Ok(Listing::Kept { unlinked: listed, .. }) = list() else { panic!() };
         let listed: HashSet<_> = listed.into_iter().map(|found| found.path).collect();
         let paths = ["first/file", "gone/file"].map(|name| Some(filesystem.path().join(name)));
         assert_eq!(listed, HashSet::from(paths));
         subvolume(["delete", "gone"]);
-        let Ok(Listing::Complete(listed)) = list() else { panic!() };
+        let Ok(Listing::Kept { unlinked: listed, .. }) = list() else { panic!() };
         assert!(listed.iter().any(|found| found.path == Some(filesystem.path().join("first/file"))));
         drop(held);
     });

@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::errno::Errno;
 
-use super::{Geometry, Part, Term};
+use super::{Damaged, Geometry, Handles, Part, Term};
 use crate::bytes::Bytes;
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
@@ -21,7 +21,7 @@ const INODE_AND_GENERATION: libc::c_int = 0x81;
 
 /// Handles of all inodes without a name. The allocation groups are read side by side: each has its
 /// own locks, so one does not wait for another.
-pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
+pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Handles, Errno> {
     let next = AtomicU32::new(0);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
@@ -32,23 +32,30 @@ pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
             .collect();
         let mut handles = read()?;
         for other in others {
-            handles.extend(other.join().unwrap_or(Err(Errno::EIO))?);
+            let Handles { all, damaged } = other.join().unwrap_or(Err(Errno::EIO))?;
+            handles.all.extend(all);
+            handles.damaged.extend(damaged);
         }
         Ok(handles)
     })
 }
 
 /// Reads groups until there is no `next` one.
-fn groups(root: BorrowedFd<'_>, next: &AtomicU32) -> Result<Vec<Handle>, Errno> {
-    let mut handles = Vec::new();
-    let mut each = |inode: bulkstat::Inode| {
-        if inode.links == 0 {
-            let [first, second] = super::words(inode.number);
-            handles.push(Handle::new(INODE_AND_GENERATION, &[first, second, inode.generation]));
+fn groups(root: BorrowedFd<'_>, next: &AtomicU32) -> Result<Handles, Errno> {
+    let mut handles = Handles { all: Vec::new(), damaged: Vec::new() };
+    loop {
+        let group = next.fetch_add(1, Ordering::Relaxed);
+        let each = |inode: bulkstat::Inode| {
+            if inode.links == 0 {
+                let [first, second] = super::words(inode.number);
+                handles.all.push(Handle::new(INODE_AND_GENERATION, &[first, second, inode.generation]));
+            }
+        };
+        let damaged = |inode, errno| handles.damaged.push(Damaged { inode, errno });
+        if !bulkstat::inodes(root, group, each, damaged)? {
+            return Ok(handles);
         }
-    };
-    while bulkstat::inodes(root, next.fetch_add(1, Ordering::Relaxed), &mut each)? {}
-    Ok(handles)
+    }
 }
 
 /// How large the filesystem is made. `df` leaves out the log (`xfs_fs_statfs`, `fs/xfs/xfs_super.c`).

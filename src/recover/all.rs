@@ -87,10 +87,11 @@ pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<(Index, Op
 }
 
 /// What could not be looked at and may hold more. Where the filesystem itself has listed all files,
-/// that is nobody.
+/// that is nobody; what is damaged is in no list.
 fn skips(scans: &[Scan]) -> Vec<Skip> {
     let mut skips: Vec<Skip> = Vec::new();
-    for skip in scans.iter().filter(|scan| !scan.listed).flat_map(|scan| &scan.skips) {
+    let matters = |scan: &Scan, skip: &Skip| !scan.listed || skip.is_damage();
+    for skip in scans.iter().flat_map(|scan| scan.skips.iter().filter(move |skip| matters(scan, skip))) {
         // Processes are the same for all filesystems.
         if !skips.contains(skip) {
             skips.push(skip.clone());

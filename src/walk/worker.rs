@@ -52,6 +52,8 @@ pub(super) struct Skipped {
     pub(super) directory: Id,
     pub(super) name: Option<OsString>,
     pub(super) errno: Option<Errno>,
+    /// The number that the directory has beside the name.
+    pub(super) inode: Option<u64>,
 }
 
 /// What a worker leaves behind.
@@ -199,7 +201,10 @@ impl<'a> Worker<'a> {
                     Ok((Territory::Subvolume, _)) => {
                         self.skip(Kind::Subvolume, parent.id, Some(&position.name), None);
                     }
-                    Err(errno) => self.skip(Kind::Directory, parent.id, Some(&position.name), errno),
+                    Err(errno) => {
+                        self.skip(Kind::Directory, parent.id, Some(&position.name), errno);
+                        self.skipped_inode(position.inode);
+                    }
                 }
             }
             Err(Errno::ENOENT) => {}
@@ -226,6 +231,7 @@ impl<'a> Worker<'a> {
             Ok(_) | Err(_) => {}
         }
         self.skip(Kind::Directory, parent.id, Some(&position.name), errno);
+        self.skipped_inode(position.inode);
     }
 
     /// Reads all entries of an open directory.
@@ -306,7 +312,10 @@ impl<'a> Worker<'a> {
                     self.skip(Kind::Directory, directory.id, None, errno);
                     break;
                 }
-                Err(errno) => self.skip(Kind::File, directory.id, Some(entry.name), errno),
+                Err(errno) => {
+                    self.skip(Kind::File, directory.id, Some(entry.name), errno);
+                    self.skipped_inode(entry.inode);
+                }
             }
         }
         // The next one popped has the lowest inode number: inodes that are near each other on the
@@ -346,6 +355,13 @@ impl<'a> Worker<'a> {
 
     fn skip(&mut self, kind: Kind, directory: Id, name: Option<&CStr>, errno: impl Into<Option<Errno>>) {
         let name = name.map(|name| OsString::from_vec(name.to_bytes().to_vec()));
-        self.skips.push(Skipped { kind, directory, name, errno: errno.into() });
+        self.skips.push(Skipped { kind, directory, name, errno: errno.into(), inode: None });
+    }
+
+    /// The inode of what was skipped last.
+    fn skipped_inode(&mut self, inode: u64) {
+        if let Some(skipped) = self.skips.last_mut() {
+            skipped.inode = Some(inode);
+        }
     }
 }

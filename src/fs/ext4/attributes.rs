@@ -61,6 +61,37 @@ impl<'a> Attributes<'a> {
         })
     }
 
+    /// What the kernel checks of those in an inode: `check_xattrs` (fs/ext4/xattr.c).
+    pub(super) fn are_sound(self, volume: &Volume<'_>) -> bool {
+        let (mut rest, mut entries) = (self.entries, Vec::new());
+        loop {
+            match next(rest) {
+                Ok(Some((entry, behind))) => {
+                    entries.push(entry);
+                    rest = behind;
+                }
+                // Behind it the values begin.
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+        let first = self.base.len() - rest.len() + 4;
+        entries.iter().all(|entry| !entry.name.contains(&0) && self.is_sound_value(volume, *entry, first))
+    }
+
+    /// `first` is where values begin.
+    fn is_sound_value(self, volume: &Volume<'_>, entry: Entry<'_>, first: usize) -> bool {
+        if entry.size > attribute::LARGEST_VALUE {
+            return false;
+        }
+        if entry.inode != 0 {
+            return volume.has_attribute_values() && volume.is_ordinary(entry.inode) && entry.size > 0;
+        }
+        let padded = entry.size.next_multiple_of(4) as usize;
+        let end = usize::from(entry.offset).saturating_add(padded);
+        entry.size == 0 || usize::from(entry.offset) >= first && end <= self.base.len()
+    }
+
     /// The value of one of its entries, where that lies beside them.
     pub(super) fn value(self, entry: Entry<'_>) -> Option<&'a [u8]> {
         self.base.get(entry.offset.into()..)?.get(..usize::try_from(entry.size).ok()?)

@@ -15,7 +15,6 @@ use super::map::Budget;
 use super::names::Covers;
 use super::own::ROOT;
 use super::settle::settled;
-use super::tables::How;
 use super::volume::Volume;
 use crate::census::MountPoint;
 
@@ -29,17 +28,13 @@ pub(super) struct Covered {
 
 /// Looks all mount points up. `ENOKEY` where the names on the volume are
 /// not those that the mount points have: in encrypted and in case-insensitive directories.
-pub(super) fn look_up(
-    volume: &Volume<'_>,
-    mount_points: &[MountPoint<'_>],
-    how: How<'_>,
-) -> Result<Covered, Errno> {
+pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<Covered, Errno> {
     let mut covered = Covered::default();
     for (number, MountPoint { path, .. }) in mount_points.iter().enumerate() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         // Whatever is not there is hidden by nothing: it has been removed, and the mount with it.
-        let Some(parent) = descend(volume, parent, how)? else { continue };
-        let Some(inode) = child(volume, parent, name, how)? else { continue };
+        let Some(parent) = descend(volume, parent)? else { continue };
+        let Some(inode) = child(volume, parent, name)? else { continue };
         let raw = volume.inode(inode)?;
         if Inode::new(&raw).ok_or(CORRUPT)?.is_directory() {
             covered.directories.insert(inode, number);
@@ -51,10 +46,10 @@ pub(super) fn look_up(
     Ok(covered)
 }
 
-fn descend(volume: &Volume<'_>, path: &Path, how: How<'_>) -> Result<Option<u32>, Errno> {
+fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Errno> {
     let mut at = ROOT;
     for name in path {
-        match child(volume, at, name, how)? {
+        match child(volume, at, name)? {
             Some(inode) => at = inode,
             None => return Ok(None),
         }
@@ -62,10 +57,10 @@ fn descend(volume: &Volume<'_>, path: &Path, how: How<'_>) -> Result<Option<u32>
     Ok(Some(at))
 }
 
-fn child(volume: &Volume<'_>, directory: u32, name: &OsStr, how: How<'_>) -> Result<Option<u32>, Errno> {
-    let found = settled(volume, directory, how.pause, |inode| {
+fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32>, Errno> {
+    let found = settled(volume, directory, |inode| {
         let mut found = None;
-        of_directory(volume, inode, &Budget::of(volume), |entry| {
+        of_directory(volume, directory, inode, &Budget::of(volume), |entry| {
             if entry.name == name.as_bytes() {
                 found = Some(entry.inode);
             }

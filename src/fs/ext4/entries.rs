@@ -19,24 +19,49 @@ pub(super) struct Entry<'a> {
 /// In blocks of 64 KiB the length of an entry that fills it does not fit: `ext4_rec_len_from_disk`.
 const LARGEST_BLOCK: usize = 1 << 16;
 
-/// Calls `each` with all entries of a block but `.` and `..`.
-pub(super) fn of_block(block: &[u8], mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
+/// What may be in the names of a directory.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    /// No larger number is an inode's.
+    pub(super) inodes: u32,
+    /// A cipher may have any bytes in it.
+    pub(super) is_encrypted: bool,
+}
+
+impl Rules {
+    pub(super) fn of(volume: &Volume<'_>, directory: Inode<'_>) -> Self {
+        Self { inodes: volume.inodes, is_encrypted: directory.has(flag::ENCRYPTED) }
+    }
+
+    /// `verify_dirent_name` (fs/readdir.c) lets no slash pass, and behind a NUL nobody reads on.
+    fn allow(self, name: &[u8]) -> bool {
+        let is_bad = |&byte: &u8| byte == 0 || byte == b'/';
+        !name.is_empty() && (self.is_encrypted || !name.iter().any(is_bad))
+    }
+}
+
+/// Calls `each` with all entries of a block but `.` and `..`. What is checked is what the kernel does
+/// (`__ext4_check_dir_entry`, fs/ext4/dir.c).
+pub(super) fn of_block(block: &[u8], rules: Rules, mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
     let mut rest = block;
     while !rest.is_empty() {
         let length = match usize::from(u16_at(rest, entry::LENGTH)?) {
             0 | 0xffff if block.len() == LARGEST_BLOCK => LARGEST_BLOCK,
             length => length,
         };
-        // As `__ext4_check_dir_entry` (fs/ext4/dir.c) would have it.
-        if length < entry::NAME || !length.is_multiple_of(4) {
+        let (this, next) = rest.split_at_checked(length).ok_or(CORRUPT)?;
+        let name_length = usize::from(u8_at(this, entry::NAME_LENGTH)?);
+        let inode = u32_at(this, entry::INODE)?;
+        let fits = length >= entry::SMALLEST
+            && length.is_multiple_of(4)
+            && length >= (entry::NAME + name_length).next_multiple_of(4)
+            && (next.is_empty() || next.len() >= entry::SMALLEST);
+        if !fits || inode > rules.inodes {
             return Err(CORRUPT);
         }
-        let (this, next) = rest.split_at_checked(length).ok_or(CORRUPT)?;
-        let inode = u32_at(this, entry::INODE)?;
         if inode != 0 {
-            let name_length = usize::from(u8_at(this, entry::NAME_LENGTH)?);
             let name = this.get(entry::NAME..entry::NAME + name_length).ok_or(CORRUPT)?;
-            if name.is_empty() {
+            if !rules.allow(name) {
                 return Err(CORRUPT);
             }
             if name != b"." && name != b".." {
@@ -52,10 +77,10 @@ pub(super) fn of_block(block: &[u8], mut each: impl FnMut(Entry<'_>)) -> Result<
 /// block map, and in an attribute.
 fn of_inode(volume: &Volume<'_>, inode: Inode<'_>, mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
     const PARENT: usize = 4;
-    let map = inode.block();
-    of_block(map.get(PARENT..).ok_or(CORRUPT)?, &mut each)?;
+    let (map, rules) = (inode.block(), Rules::of(volume, inode));
+    of_block(map.get(PARENT..).ok_or(CORRUPT)?, rules, &mut each)?;
     if inode.size(volume) > map.len() as u64 {
-        of_block(inode.more_inline()?, each)?;
+        of_block(inode.more_inline()?, rules, each)?;
     }
     Ok(())
 }
@@ -63,6 +88,7 @@ fn of_inode(volume: &Volume<'_>, inode: Inode<'_>, mut each: impl FnMut(Entry<'_
 /// All entries of a directory, wherever they lie.
 pub(super) fn of_directory(
     volume: &Volume<'_>,
+    number: u32,
     inode: Inode<'_>,
     budget: &Budget,
     mut each: impl FnMut(Entry<'_>),
@@ -71,9 +97,9 @@ pub(super) fn of_directory(
         return of_inode(volume, inode, each);
     }
     let mut runs = Vec::new();
-    map::runs(volume, inode, budget, |run| runs.push(run))?;
+    map::runs(volume, number, inode, budget, |run| runs.push(run))?;
     for block in runs.into_iter().flat_map(|run| run.start..run.start + run.length) {
-        of_block(&volume.block(block)?, &mut each)?;
+        of_block(&volume.block(block)?, Rules::of(volume, inode), &mut each)?;
     }
     Ok(())
 }

@@ -21,12 +21,14 @@ pub(super) mod superblock {
     pub const BLOCKS_PER_GROUP: usize = 0x20;
     pub const INODES_PER_GROUP: usize = 0x28;
     pub const MAGIC: usize = 0x38;
+    pub const CREATOR_OS: usize = 0x48;
     pub const REVISION: usize = 0x4c;
     pub const FIRST_INODE: usize = 0x54;
     pub const INODE_SIZE: usize = 0x58;
     pub const COMPAT: usize = 0x5c;
     pub const INCOMPAT: usize = 0x60;
     pub const RO_COMPAT: usize = 0x64;
+    pub const UUID: std::ops::Range<usize> = 0x68..0x78;
     pub const RESERVED_DESCRIPTORS: usize = 0xce;
     pub const JOURNAL_INODE: usize = 0xe0;
     pub const LAST_ORPHAN: usize = 0xe8;
@@ -39,7 +41,11 @@ pub(super) mod superblock {
     pub const OVERHEAD_CLUSTERS: usize = 0x248;
     pub const BACKUP_GROUPS: usize = 0x24c;
     pub const PROJECT_QUOTA_INODE: usize = 0x26c;
+    pub const CHECKSUM_SEED: usize = 0x270;
     pub const ORPHAN_FILE: usize = 0x280;
+
+    /// In `s_creator_os`: `EXT4_OS_LINUX`.
+    pub const LINUX: u32 = 0;
 }
 
 /// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat`.
@@ -92,6 +98,7 @@ pub(super) mod descriptor {
     pub const INODE_TABLE_LO: usize = 0x08;
     pub const FLAGS: usize = 0x12;
     pub const UNUSED_INODES_LO: usize = 0x1c;
+    pub const CHECKSUM: usize = 0x1e;
     pub const BLOCK_BITMAP_HI: usize = 0x20;
     pub const INODE_BITMAP_HI: usize = 0x24;
     pub const INODE_TABLE_HI: usize = 0x28;
@@ -117,15 +124,21 @@ pub(super) mod inode {
     pub const SIZE_HI: usize = 0x6c;
     pub const SECTORS_HI: usize = 0x74;
     pub const ATTRIBUTES_HI: usize = 0x76;
+    pub const CHECKSUM_LO: usize = 0x7c;
     /// How much more of it is in use than what every inode has; where that ends, attributes begin.
     pub const EXTRA_SIZE: usize = 0x80;
+    pub const CHECKSUM_HI: usize = 0x82;
     /// What every inode has, also in the first revision.
     pub const SMALLEST: u16 = 128;
 }
 
 /// `i_flags`, include/uapi/linux/fs.h and fs/ext4/ext4.h.
 pub(super) mod flag {
+    pub const IMMUTABLE: u32 = 0x10;
+    pub const APPEND_ONLY: u32 = 0x20;
     pub const ENCRYPTED: u32 = 0x800;
+    /// A directory with a hashed index.
+    pub const INDEXED: u32 = 0x1000;
     pub const HUGE_FILE: u32 = 0x4_0000;
     pub const EXTENTS: u32 = 0x8_0000;
     /// Holds the value of an extended attribute.
@@ -139,6 +152,7 @@ pub(super) mod extent {
     pub const MAGIC_VALUE: u16 = 0xf30a;
     pub const MAGIC: usize = 0;
     pub const ENTRIES: usize = 2;
+    pub const MOST_ENTRIES: usize = 4;
     pub const DEPTH: usize = 6;
     /// Of the header and of each entry.
     pub const SIZE: usize = 12;
@@ -159,6 +173,24 @@ pub(super) mod entry {
     pub const LENGTH: usize = 4;
     pub const NAME_LENGTH: usize = 6;
     pub const NAME: usize = 8;
+    /// `struct ext4_dir_entry_tail`: looks like an entry without an inode.
+    pub const TAIL_SIZE: usize = 12;
+    pub const TAIL: [u8; 8] = [0, 0, 0, 0, 12, 0, 0, 0xde];
+    /// `ext4_dir_rec_len(1)`.
+    pub const SMALLEST: usize = 12;
+}
+
+/// `struct dx_root`, `dx_node`, `dx_countlimit` and `dx_tail` (fs/ext4/namei.c).
+pub(super) mod index {
+    /// Where the limit and the count of entries are, in the first block and in others.
+    pub const ROOT_ENTRIES: usize = 32;
+    pub const NODE_ENTRIES: usize = 8;
+    pub const ENTRY_SIZE: usize = 8;
+    pub const TAIL_SIZE: usize = 8;
+    /// `struct dx_root_info`, behind `.` and `..`.
+    pub const ROOT_INFO: usize = 24;
+    pub const ROOT_INFO_LENGTH: usize = 29;
+    pub const ROOT_INFO_SIZE: u8 = 8;
 }
 
 /// `struct ext4_xattr_ibody_header`, `ext4_xattr_header` and `ext4_xattr_entry` (fs/ext4/xattr.h).

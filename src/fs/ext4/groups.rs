@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::format::{CORRUPT, descriptor, u16_at, u32_at, wide};
+use super::settle::until_sound;
 use super::volume::Volume;
 
 /// What has to be read to know all inodes of a group.
@@ -31,11 +32,20 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Errno> {
     let mut groups = Vec::new();
     while groups.len() < count as usize {
         let number = u32::try_from(groups.len()).map_err(|_| CORRUPT)?;
-        let block = volume.block(volume.descriptor_block(number.into())?)?;
+        let block = volume.descriptor_block(number.into())?;
         let missing = count as usize - groups.len();
-        for (raw, number) in block.chunks_exact(size).take(missing).zip(number..) {
-            groups.push(group(volume, raw, number)?);
-        }
+        let mut read = || {
+            groups.truncate(number as usize);
+            let block = volume.block(block)?;
+            for (raw, number) in block.chunks_exact(size).take(missing).zip(number..) {
+                if !volume.descriptor_sums.is_intact(number, raw) {
+                    return Err(CORRUPT);
+                }
+                groups.push(Group::new(volume, raw, number)?);
+            }
+            Ok(())
+        };
+        until_sound(volume, &mut read)?;
     }
     // Tables that would not fit the volume side by side lie upon each other.
     let inodes: u64 = groups.iter().map(|group| u64::from(group.used)).sum();
@@ -43,28 +53,31 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Errno> {
     fits.then_some(groups).ok_or(CORRUPT)
 }
 
-fn group(volume: &Volume<'_>, raw: &[u8], number: u32) -> Result<Group, Errno> {
-    // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
-    let large = raw.len() >= usize::from(descriptor::LARGE);
-    let block = |low, high| {
-        let high = if large { u32_at(raw, high)? } else { 0 };
-        Ok::<_, Errno>(wide(u32_at(raw, low)?, high))
-    };
-    let all = volume.inodes_per_group;
-    let mut used = all;
-    if volume.has_group_checksums() {
-        let high = if large { u16_at(raw, descriptor::UNUSED_INODES_HI)? } else { 0 };
-        let unused = u32::from(u16_at(raw, descriptor::UNUSED_INODES_LO)?) | u32::from(high) << 16;
-        used = all.checked_sub(unused).ok_or(CORRUPT)?;
-        if u16_at(raw, descriptor::FLAGS)? & descriptor::INODES_UNINITIALIZED != 0 {
-            used = 0;
+impl Group {
+    /// Number `number`, by its descriptor.
+    pub(super) fn new(volume: &Volume<'_>, raw: &[u8], number: u32) -> Result<Self, Errno> {
+        // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
+        let large = raw.len() >= usize::from(descriptor::LARGE);
+        let block = |low, high| {
+            let high = if large { u32_at(raw, high)? } else { 0 };
+            Ok::<_, Errno>(wide(u32_at(raw, low)?, high))
+        };
+        let all = volume.inodes_per_group;
+        let mut used = all;
+        if volume.has_group_checksums() {
+            let high = if large { u16_at(raw, descriptor::UNUSED_INODES_HI)? } else { 0 };
+            let unused = u32::from(u16_at(raw, descriptor::UNUSED_INODES_LO)?) | u32::from(high) << 16;
+            used = all.checked_sub(unused).ok_or(CORRUPT)?;
+            if u16_at(raw, descriptor::FLAGS)? & descriptor::INODES_UNINITIALIZED != 0 {
+                used = 0;
+            }
         }
+        Ok(Self {
+            first: number * all + 1,
+            used,
+            blocks_bitmap: block(descriptor::BLOCK_BITMAP_LO, descriptor::BLOCK_BITMAP_HI)?,
+            bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
+            table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
+        })
     }
-    Ok(Group {
-        first: number * all + 1,
-        used,
-        blocks_bitmap: block(descriptor::BLOCK_BITMAP_LO, descriptor::BLOCK_BITMAP_HI)?,
-        bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
-        table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
-    })
 }

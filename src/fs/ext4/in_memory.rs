@@ -54,13 +54,13 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
     // A chain is followed up to 200 times, and asks for two descriptors and two words for each inode.
     within(250, bytes, |volume| {
         let listed = orphans::list(volume, Duration::ZERO)?;
-        listed.into_iter().try_for_each(|inode| volume.generation(inode).map(drop))
+        nameless::of_orphans(volume, listed)
     });
-    within(4, bytes, nameless::list);
+    within(40, bytes, nameless::in_tables);
     // What looks damaged is looked at ten times, and gaps between directories are read.
     within(40, bytes, |volume| {
         let monitor = Monitor::default();
-        let how = How { threads, pause: Duration::ZERO, monitor: &monitor };
+        let how = How { threads, monitor: &monitor };
         let (census, tables) = count(volume, &MOUNT_POINTS.map(Path::new), how)?;
         check(&census, &tables);
         internal_of(volume, tables, true)

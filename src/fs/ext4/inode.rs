@@ -33,12 +33,28 @@ impl<'a> Inode<'a> {
         self.short(inode::MODE)
     }
 
+    fn kind(self) -> u32 {
+        u32::from(self.mode()) & libc::S_IFMT
+    }
+
     pub(super) fn is_directory(self) -> bool {
-        u32::from(self.mode()) & libc::S_IFMT == libc::S_IFDIR
+        self.kind() == libc::S_IFDIR
     }
 
     pub(super) fn is_regular(self) -> bool {
-        u32::from(self.mode()) & libc::S_IFMT == libc::S_IFREG
+        self.kind() == libc::S_IFREG
+    }
+
+    pub(super) fn is_link(self) -> bool {
+        self.kind() == libc::S_IFLNK
+    }
+
+    /// Whether it is of any kind that there is.
+    pub(super) fn has_kind(self) -> bool {
+        self.is_regular()
+            || self.is_directory()
+            || self.is_link()
+            || [libc::S_IFCHR, libc::S_IFBLK, libc::S_IFIFO, libc::S_IFSOCK].contains(&self.kind())
     }
 
     /// How many names it has.
@@ -77,6 +93,11 @@ impl<'a> Inode<'a> {
     pub(super) fn reported_inline(self, volume: &Volume<'_>) -> u64 {
         let counts = self.has(flag::INLINE_DATA) && self.is_regular();
         if counts { self.size(volume).div_ceil(BLOCK_UNIT).saturating_mul(BLOCK_UNIT) } else { 0 }
+    }
+
+    /// What stat(2) reports as allocated.
+    pub(super) fn reported(self, volume: &Volume<'_>) -> u64 {
+        self.allocated(volume).saturating_add(self.reported_inline(volume))
     }
 
     /// The block with its extended attributes, 0 for none. Others may share it.

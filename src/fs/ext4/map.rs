@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
+use super::checksum::Owner;
 use super::format::{CORRUPT, extent, flag, u16_at, u32_at, wide};
 use super::inode::Inode;
 use super::volume::Volume;
@@ -34,33 +35,32 @@ impl Budget {
     }
 }
 
-/// Calls `each` with all runs of blocks that hold the data of `inode`, in the order of the file.
+/// Calls `each` with all runs of blocks that hold the data of an inode, in the order of the file.
 pub(super) fn runs(
     volume: &Volume<'_>,
+    number: u32,
     inode: Inode<'_>,
     budget: &Budget,
     each: impl FnMut(Run),
 ) -> Result<(), Errno> {
-    walk(volume, inode, budget, each).map(drop)
+    walk(volume, number, inode, budget, each).map(drop)
 }
 
 /// The same, and tells how many blocks of the map it went through.
 pub(super) fn walk(
     volume: &Volume<'_>,
+    number: u32,
     inode: Inode<'_>,
     budget: &Budget,
     each: impl FnMut(Run),
 ) -> Result<u64, Errno> {
     let end = inode.size(volume).div_ceil(volume.block_size);
     let run = Run { start: 0, length: 0 };
-    let mut walk = Walk { volume, budget, end, next: 0, nodes: 0, run, each };
+    let owner = volume.owner(number, inode.generation());
+    let mut walk = Walk { volume, owner, budget, end, next: 0, nodes: 0, run, each };
     let map = inode.block();
     if inode.has(flag::EXTENTS) {
-        let depth = u16_at(map, extent::DEPTH)?;
-        if depth > extent::DEEPEST {
-            return Err(CORRUPT);
-        }
-        walk.extents(map, depth)?;
+        walk.extents(Node::root(map)?)?;
     } else {
         let (direct, indirect) = map.split_at_checked(DIRECT * 4).ok_or(CORRUPT)?;
         walk.pointers(direct, 0)?;
@@ -74,6 +74,8 @@ pub(super) fn walk(
 
 struct Walk<'a, F> {
     volume: &'a Volume<'a>,
+    /// What checks the blocks of the map, where there is anything to check.
+    owner: Option<Owner<'a>>,
     budget: &'a Budget,
     /// Where the file ends, in blocks.
     end: u64,
@@ -87,32 +89,26 @@ struct Walk<'a, F> {
 }
 
 impl<F: FnMut(Run)> Walk<'_, F> {
-    fn extents(&mut self, node: &[u8], depth: u16) -> Result<(), Errno> {
-        if u16_at(node, extent::MAGIC)? != extent::MAGIC_VALUE || u16_at(node, extent::DEPTH)? != depth {
-            return Err(CORRUPT);
-        }
-        let entries = usize::from(u16_at(node, extent::ENTRIES)?);
-        let entries = node.get(extent::SIZE..(entries + 1) * extent::SIZE).ok_or(CORRUPT)?;
-        for entry in entries.chunks_exact(extent::SIZE) {
-            let first = u64::from(u32_at(entry, extent::FIRST)?);
-            if first >= self.end {
+    fn extents(&mut self, node: Node<'_>) -> Result<(), Errno> {
+        for entry in node.entries() {
+            if entry.first >= self.end {
                 break;
             }
-            if depth > 0 {
-                let high = u16_at(entry, extent::CHILD_HI)?.into();
-                let child = self.child(wide(u32_at(entry, extent::CHILD_LO)?, high))?;
-                self.extents(&child, depth - 1)?;
+            if node.depth > 0 {
+                let child = self.child(entry.run.start)?;
+                if self.owner.is_some_and(|owner| !owner.has_extents(&child)) {
+                    return Err(CORRUPT);
+                }
+                self.extents(Node::child(&child, node.depth - 1, entry.first)?)?;
                 continue;
             }
-            let length = u16_at(entry, extent::LENGTH)?;
-            if first < self.next || length == 0 {
+            if entry.first < self.next {
                 return Err(CORRUPT);
             }
-            self.next = first;
+            self.next = entry.first;
             // What has not been written holds nothing.
-            if length <= extent::LONGEST_WRITTEN {
-                let high = u16_at(entry, extent::START_HI)?.into();
-                self.add(wide(u32_at(entry, extent::START_LO)?, high), length.into())?;
+            if entry.is_written {
+                self.add(entry.run.start, entry.run.length)?;
             }
         }
         Ok(())
@@ -165,4 +161,93 @@ impl<F: FnMut(Run)> Walk<'_, F> {
             (self.each)(self.run);
         }
     }
+}
+
+/// A node of a tree of extents, checked as `__ext4_ext_check` (fs/ext4/extents.c) does, but for its checksum and
+/// for where its entries lead.
+struct Node<'a> {
+    depth: u16,
+    entries: &'a [u8],
+}
+
+/// One of its entries: data, or with `depth` a further node, which has a length of one block.
+struct Entry {
+    /// Where in the file.
+    first: u64,
+    run: Run,
+    is_written: bool,
+}
+
+impl<'a> Node<'a> {
+    /// The one in the inode.
+    fn root(map: &'a [u8]) -> Result<Self, Errno> {
+        let depth = u16_at(map, extent::DEPTH)?;
+        if depth > extent::DEEPEST { Err(CORRUPT) } else { Self::new(map, depth) }
+    }
+
+    /// One in a block of its own: `first` is what its parent says of where it begins.
+    fn child(block: &'a [u8], depth: u16, first: u64) -> Result<Self, Errno> {
+        let node = Self::new(block, depth)?;
+        let begins = node.entries().next().is_none_or(|entry| entry.first == first);
+        begins.then_some(node).ok_or(CORRUPT)
+    }
+
+    fn new(node: &'a [u8], depth: u16) -> Result<Self, Errno> {
+        let (count, most) = (u16_at(node, extent::ENTRIES)?, u16_at(node, extent::MOST_ENTRIES)?);
+        let room = node.len() / extent::SIZE - 1;
+        let is_sound = u16_at(node, extent::MAGIC)? == extent::MAGIC_VALUE
+            && u16_at(node, extent::DEPTH)? == depth
+            && (1..=room).contains(&usize::from(most))
+            && count <= most
+            && (count > 0 || depth == 0);
+        let entries = node.get(extent::SIZE..(usize::from(count) + 1) * extent::SIZE);
+        let node = Self { depth, entries: entries.filter(|_| is_sound).ok_or(CORRUPT)? };
+        let mut next = 0;
+        for entry in node.entries() {
+            // What lies behind the last block that a file can have wraps around.
+            let end = entry.first + entry.run.length;
+            if entry.run.length == 0 || entry.first < next || end > u64::from(u32::MAX) {
+                return Err(CORRUPT);
+            }
+            next = end;
+        }
+        Ok(node)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> + use<'a> {
+        let is_leaf = self.depth == 0;
+        self.entries
+            .as_chunks()
+            .0
+            .iter()
+            .map(move |entry| if is_leaf { Entry::leaf(entry) } else { Entry::index(entry) })
+    }
+}
+
+impl Entry {
+    fn leaf(raw: &[u8; extent::SIZE]) -> Self {
+        let length = short(raw, extent::LENGTH);
+        let is_written = length <= extent::LONGEST_WRITTEN;
+        let length = if is_written { length } else { length - extent::LONGEST_WRITTEN };
+        let start = wide(word(raw, extent::START_LO), short(raw, extent::START_HI).into());
+        Self { first: word(raw, extent::FIRST).into(), run: Run { start, length: length.into() }, is_written }
+    }
+
+    fn index(raw: &[u8; extent::SIZE]) -> Self {
+        let start = wide(word(raw, extent::CHILD_LO), short(raw, extent::CHILD_HI).into());
+        Self { first: word(raw, extent::FIRST).into(), run: Run { start, length: 1 }, is_written: true }
+    }
+}
+
+fn short(raw: &[u8; extent::SIZE], offset: usize) -> u16 {
+    u16::from_le_bytes(std::array::from_fn(|byte| raw[offset + byte]))
+}
+
+fn word(raw: &[u8; extent::SIZE], offset: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|byte| raw[offset + byte]))
+}
+
+/// Whether the map in an inode is a tree's root whose entries lead only to what is `allowed`.
+pub(super) fn is_sound_root(map: &[u8], allowed: impl Fn(Run) -> bool) -> bool {
+    Node::root(map).is_ok_and(|root| root.entries().all(|entry| allowed(entry.run)))
 }

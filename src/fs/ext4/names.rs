@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use nix::errno::Errno;
 
-use super::entries::{self, Entry};
-use super::format::CORRUPT;
+use super::doubts;
+use super::entries::{self, Entry, Rules};
+use super::format::{CORRUPT, flag};
 use super::map::{self, Budget, Run};
+use super::own::ROOT;
 use super::parallel::spread;
 use super::settle::settled;
-use super::tables::{Blocks, Directories, How};
+use super::tables::{Blocks, Directories, Directory, How};
 use super::volume::{LARGEST_READ, Volume, room};
 use crate::census::Tally;
 
@@ -52,6 +54,17 @@ pub(super) struct Names {
     pub(super) sums: Vec<(u32, Tally)>,
     pub(super) links: Vec<Link>,
     pub(super) covered: Vec<Covered>,
+    /// Names that led to no inode with a name, by the directories' places.
+    pub(super) unknown: Vec<Unknown>,
+    /// Further names of directories, by their places.
+    pub(super) further: Vec<(u32, u32)>,
+}
+
+/// A name that leads to an inode that was not in use, or had no name, when its table was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unknown {
+    pub(super) directory: u32,
+    pub(super) inode: u32,
 }
 
 impl Names {
@@ -68,6 +81,8 @@ impl Names {
         self.sums.append(&mut other.sums);
         self.links.append(&mut other.links);
         self.covered.append(&mut other.covered);
+        self.unknown.append(&mut other.unknown);
+        self.further.append(&mut other.further);
     }
 }
 
@@ -79,7 +94,7 @@ pub(super) fn read(
     how: How<'_>,
 ) -> Result<Names, Errno> {
     let (blocks, inline) = (shares(&directories.blocks, how), shares(&directories.inline, how));
-    let reader = Reader { volume, directories, covers, budget: &Budget::of(volume), how };
+    let reader = Reader { volume, directories, covers, budget: &Budget::of(volume) };
     let work = |state: &mut (Names, Vec<u8>), number: usize| {
         let (names, buffer) = state;
         if how.monitor.is_cancelled() {
@@ -95,6 +110,7 @@ pub(super) fn read(
     for (names, _) in spread(how.threads, blocks.len() + inline.len(), Default::default, work)? {
         all.take(names);
     }
+    doubts::dispel(volume, directories, &all)?;
     Ok(all)
 }
 
@@ -130,7 +146,6 @@ struct Reader<'a> {
     directories: &'a Directories,
     covers: &'a Covers,
     budget: &'a Budget,
-    how: How<'a>,
 }
 
 impl Reader<'_> {
@@ -152,11 +167,20 @@ impl Reader<'_> {
     /// Blocks of one directory. They are in `buffer`, which begins with block `start` of the volume.
     fn piece(&self, blocks: &Blocks, start: u64, buffer: &[u8], names: &mut Names) -> Result<(), Errno> {
         let mut visit = self.visit(blocks.directory, names)?;
+        let directory = visit.directory;
+        let owner = self.volume.owner(directory.inode, directory.generation);
+        let rules = Rules { inodes: self.volume.inodes, is_encrypted: directory.is_encrypted };
         let size = usize::try_from(self.volume.block_size).map_err(|_| CORRUPT)?;
         let skip = usize::try_from(blocks.run.start - start).map_err(|_| CORRUPT)?;
-        let numbers = blocks.run.start..blocks.run.start + blocks.run.length;
-        for (block, number) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
-            match entries::of_block(block, |entry| visit.entry(entry)) {
+        let numbers = (blocks.run.start..blocks.run.start + blocks.run.length).zip(blocks.first..);
+        for (block, (number, place)) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
+            let is_intact = owner.is_none_or(|owner| owner.has_names(block, place, directory.is_indexed));
+            let read = if is_intact {
+                entries::of_block(block, rules, |entry| visit.entry(entry))
+            } else {
+                Err(CORRUPT)
+            };
+            match read {
                 Err(CORRUPT) => self.again(number, &mut visit)?,
                 read => read?,
             }
@@ -167,16 +191,24 @@ impl Reader<'_> {
 
     /// Reads a block again in which the entries make no sense, if it is still the directory's.
     fn again(&self, number: u64, visit: &mut Visit<'_>) -> Result<(), Errno> {
-        let read = settled(self.volume, visit.inode, self.how.pause, |inode| {
-            let mut is_there = false;
-            map::runs(self.volume, inode, self.budget, |run| {
-                is_there |= (run.start..run.start + run.length).contains(&number);
+        let directory = visit.directory.inode;
+        let read = settled(self.volume, directory, |inode| {
+            let (mut next, mut place) = (0, None);
+            map::runs(self.volume, directory, inode, self.budget, |run| {
+                if (run.start..run.start + run.length).contains(&number) {
+                    place = Some(next + number - run.start);
+                }
+                next += run.length;
             })?;
-            if is_there {
-                let block = self.volume.block(number)?;
-                entries::of_block(&block, |entry| visit.entry(entry))?;
+            let Some(place) = place else { return Ok(()) };
+            let block = self.volume.block(number)?;
+            let is_indexed = inode.has(flag::INDEXED) && self.volume.has_indexes();
+            let owner = self.volume.owner(directory, inode.generation());
+            let place = u32::try_from(place).map_err(|_| CORRUPT)?;
+            if owner.is_some_and(|owner| !owner.has_names(&block, place, is_indexed)) {
+                return Err(CORRUPT);
             }
-            Ok(())
+            entries::of_block(&block, Rules::of(self.volume, inode), |entry| visit.entry(entry))
         });
         read.map(drop)
     }
@@ -185,8 +217,8 @@ impl Reader<'_> {
     fn inline(&self, share: &[u32], names: &mut Names) -> Result<(), Errno> {
         for &directory in share {
             let mut visit = self.visit(directory, names)?;
-            settled(self.volume, directory, self.how.pause, |inode| {
-                entries::of_directory(self.volume, inode, self.budget, |entry| visit.entry(entry))
+            settled(self.volume, directory, |inode| {
+                entries::of_directory(self.volume, directory, inode, self.budget, |entry| visit.entry(entry))
             })?;
             visit.finish();
         }
@@ -196,8 +228,9 @@ impl Reader<'_> {
     fn visit<'a>(&'a self, inode: u32, names: &'a mut Names) -> Result<Visit<'a>, Errno> {
         let directories = self.directories;
         let place = directories.place_of(inode).ok_or(CORRUPT)?;
+        let directory = directories.all.get(place as usize).ok_or(CORRUPT)?;
         let covers = self.covers.get(&inode).map(Vec::as_slice).unwrap_or_default();
-        Ok(Visit { directories, covers, inode, place, sum: Tally::default(), names })
+        Ok(Visit { directories, covers, directory, place, sum: Tally::default(), names })
     }
 }
 
@@ -206,7 +239,7 @@ impl Reader<'_> {
 struct Visit<'a> {
     directories: &'a Directories,
     covers: &'a [(Vec<u8>, usize)],
-    inode: u32,
+    directory: &'a Directory,
     place: u32,
     sum: Tally,
     names: &'a mut Names,
@@ -214,19 +247,22 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn entry(&mut self, entry: Entry<'_>) {
-        // Made since the tables were read.
-        let Some(known) = self.directories.slots.meet(entry.inode) else { return };
         let Entry { inode, name } = entry;
+        let Some(known) = self.directories.slots.meet(inode) else {
+            self.names.unknown.push(Unknown { directory: self.place, inode });
+            return;
+        };
         let link = Link { directory: self.place, inode, allocated: known.allocated };
         let cover = self.covers.iter().find(|(covered, _)| covered == name);
         if known.is_directory {
-            let place = self.directories.place_of(inode).filter(|_| known.is_new);
-            self.names.children.extend(place.map(|directory| Child {
-                parent: self.place,
-                directory,
-                name: (self.names.text.len(), name.len()),
-            }));
-            self.names.text.extend(place.map(|_| name).unwrap_or_default());
+            let Some(directory) = self.directories.place_of(inode) else { return };
+            if known.is_new && inode != ROOT {
+                let name_at = (self.names.text.len(), name.len());
+                self.names.children.push(Child { parent: self.place, directory, name: name_at });
+                self.names.text.extend(name);
+            } else {
+                self.names.further.push((self.place, directory));
+            }
         } else if known.is_new || known.has_several_names {
             let has_several_names = known.has_several_names;
             if let Some(&(_, mount)) = cover {

@@ -96,7 +96,7 @@ fn orphan_file(volume: &Volume<'_>, file: u32, found: &mut BTreeSet<u32>) -> Res
         return Err(CORRUPT);
     }
     let mut runs = Vec::new();
-    map::runs(volume, inode, &Budget::of(volume), |run| runs.push(run))?;
+    map::runs(volume, file, inode, &Budget::of(volume), |run| runs.push(run))?;
     let blocks = runs.into_iter().flat_map(|run| run.start..run.start + run.length);
     let mut left = size / volume.block_size;
     for block in blocks.take(usize::try_from(left).map_err(|_| CORRUPT)?) {

@@ -92,7 +92,7 @@ fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Errno> {
 }
 
 /// Where it lies: blocks, and how many follow.
-fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Errno> {
+pub(super) fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Errno> {
     let table = table(volume);
     let run = |start, length| Run { start, length };
     let mut places = vec![run(0, volume.first_data_block)];
@@ -126,7 +126,7 @@ pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Errno> {
     let raw = volume.inode(BAD_BLOCKS)?;
     let inode = Inode::new(&raw).ok_or(CORRUPT)?;
     let mut bad = Vec::new();
-    let bytes = match map::walk(volume, inode, &Budget::of(volume), |run| bad.push(run)) {
+    let bytes = match map::walk(volume, BAD_BLOCKS, inode, &Budget::of(volume), |run| bad.push(run)) {
         Ok(0) if bad.is_empty() => 0,
         Ok(map) => elsewhere(volume, bad)?.saturating_add(map).saturating_mul(volume.cluster_size),
         Err(CORRUPT) => inode.allocated(volume),

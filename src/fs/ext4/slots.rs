@@ -43,18 +43,27 @@ impl GroupSlots {
         Self { group, ..Self::default() }
     }
 
+    pub(super) fn is_of(&self, group: u32) -> bool {
+        self.group == group
+    }
+
     /// Notes the inode that is number `index` in its group.
     pub(super) fn note(&mut self, index: u32, allocated: u64, is_directory: bool, has_several_names: bool) {
         let sectors = allocated / BLOCK_UNIT;
         let mut slot = u16::try_from(sectors + 1).ok().filter(|&slot| slot < LARGE).unwrap_or(LARGE);
         if slot == LARGE {
-            self.large.push((index, allocated));
+            let place = self.large.partition_point(|&(other, _)| other < index);
+            self.large.insert(place, (index, allocated));
         }
         slot |= if is_directory { DIRECTORY } else { 0 };
         slot |= if has_several_names { SEVERAL } else { 0 };
-        // Inodes come in the order of their numbers.
-        self.slots.resize_with(index as usize, AtomicU16::default);
-        self.slots.push(AtomicU16::new(slot));
+        // Inodes come in the order of their numbers, but for those that had to be looked at again.
+        if let Some(earlier) = self.slots.get_mut(index as usize) {
+            *earlier = AtomicU16::new(slot);
+        } else {
+            self.slots.resize_with(index as usize, AtomicU16::default);
+            self.slots.push(AtomicU16::new(slot));
+        }
     }
 
     fn meet(&self, index: u32) -> Option<Known> {

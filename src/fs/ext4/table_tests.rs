@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use proptest::prelude::*;
@@ -20,6 +19,7 @@ use super::tables::{Blocks, How, Tables, check_blocks};
 use super::tests::cases;
 use super::volume::Volume;
 use crate::census::Census;
+use crate::fs::Damaged;
 use crate::monitor::Monitor;
 
 const BLOCK: usize = 1024;
@@ -45,11 +45,13 @@ fn image(features: &str) -> Vec<u8> {
     fs::read(image).unwrap()
 }
 
-/// Extents, pointers, and names in inodes.
-fn images() -> &'static [Vec<u8>; 3] {
-    static IMAGES: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
+/// Extents, pointers, and names in inodes, the last with checksums; and extents with them.
+fn images() -> &'static [Vec<u8>; 4] {
+    static IMAGES: OnceLock<[Vec<u8>; 4]> = OnceLock::new();
     IMAGES.get_or_init(|| {
-        ["^has_journal", "^has_journal,^extent,^64bit", "^has_journal,inline_data,ea_inode"].map(image)
+        let features =
+            ["^metadata_csum", "^metadata_csum,^extent,^64bit", "inline_data,ea_inode", "metadata_csum"];
+        features.map(|features| image(&format!("^has_journal,{features}")))
     })
 }
 
@@ -58,7 +60,7 @@ fn read(image: &[u8], mount_points: &[&Path]) -> Result<(Census, Tables), Errno>
 }
 
 fn monitored(image: &[u8], mount_points: &[&Path], monitor: &Monitor) -> Result<(Census, Tables), Errno> {
-    let how = How { threads: THREADS, pause: Duration::ZERO, monitor };
+    let how = How { threads: THREADS, monitor };
     count(&Volume::open(&InMemory::new(image))?, mount_points, how)
 }
 
@@ -116,7 +118,7 @@ fn mkfs_counts_the_same_overhead() {
 fn few_blocks_are_not_many_directories() {
     let check = |count: u64, distinct: u64| {
         let run = |number| Run { start: 10 + number % distinct * 2, length: 1 };
-        let blocks = |number| Blocks { directory: 12, run: run(number) };
+        let blocks = |number| Blocks { directory: 12, first: 0, run: run(number) };
         check_blocks(&mut (0..count).map(blocks).collect::<Vec<_>>())
     };
     assert_eq!(check(200_000, 200_000), Ok(()));
@@ -152,13 +154,80 @@ fn a_circle_of_directories_is_left_out_and_bounds_the_rest() {
 }
 
 #[test]
-fn names_that_lead_to_free_inodes_are_let_pass() {
+fn names_that_lead_nowhere_are_damage() {
+    // Free, reserved, beyond the last.
+    for inode in [120_u32, 7, 129, u32::MAX] {
+        let mut image = images()[0].clone();
+        let file = entry(&image, "a rather long name 59");
+        image[file..file + 4].copy_from_slice(&inode.to_le_bytes());
+        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{inode}");
+    }
+}
+
+#[test]
+fn a_directory_has_one_name() {
     let mut image = images()[0].clone();
-    let file = entry(&image, "a rather long name 59");
-    image[file..file + 4].copy_from_slice(&120_u32.to_le_bytes());
-    let (census, tables) = read(&image, &[]).unwrap();
-    assert_eq!(directory(&census, "many").tally.inodes, 60);
-    assert_eq!((tables.named.bytes - census.visible.bytes).0, 1024);
+    let (b, linked) = (entry(&image, "b\0\0\0"), entry(&image, "linked"));
+    // `a/b/linked` is `a/b` itself, and the root.
+    for number in [image[b..b + 4].to_vec(), vec![2, 0, 0, 0]] {
+        image[linked..linked + 4].copy_from_slice(&number);
+        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{number:?}");
+    }
+}
+
+#[test]
+fn names_that_no_name_can_be_are_damage() {
+    for byte in [0, b'/'] {
+        let mut image = images()[0].clone();
+        let name = find(&image, b"a rather long name 3");
+        image[name + 3] = byte;
+        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{byte}");
+    }
+}
+
+/// What has a checksum cannot change by a bit.
+#[test]
+fn every_bit_of_inodes_and_names_is_checked() {
+    let image = &images()[3];
+    let volume_image = InMemory::new(image);
+    let volume = Volume::open(&volume_image).unwrap();
+    // The inodes of the root, of `a`, and of what has been made last; the blocks of directories.
+    let inode = |raw: Vec<u8>| (find(image, &raw), 256);
+    let places = [
+        inode(volume.inode(2).unwrap()),
+        inode(volume.inode(12).unwrap()),
+        inode(volume.inode(75).unwrap()),
+        (entry(image, "linked") / BLOCK * BLOCK, BLOCK),
+        (entry(image, "a rather long name 3") / BLOCK * BLOCK, BLOCK),
+        (2 * BLOCK, 64),
+    ];
+    for (start, length) in places {
+        for at in (start..start + length).step_by(7) {
+            let mut image = image.clone();
+            image[at] ^= 1 << (at % 8);
+            assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{at}, from {start} on");
+        }
+    }
+}
+
+/// It is told by its number, and counts for nothing.
+#[test]
+fn a_damaged_inode_is_left_out_of_the_tables() {
+    let (good, mut image) = (&images()[3], images()[3].clone());
+    let number = u32::from_le_bytes(good[entry(good, "linked")..][..4].try_into().unwrap());
+    let raw = Volume::open(&InMemory::new(good)).unwrap().inode(number).unwrap();
+    let at = find(good, &raw);
+    // More than there is.
+    image[at + 0x1c..at + 0x20].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+    let monitor = Monitor::default();
+    let how = How { threads: THREADS, monitor: &monitor };
+    let tables =
+        |image: &[u8]| super::tables::read(&Volume::open(&InMemory::new(image)).unwrap(), how).unwrap().0;
+    let (good, damaged) = (tables(good), tables(&image));
+    assert_eq!(good.damaged, []);
+    assert_eq!(damaged.damaged, [Damaged { inode: number.into(), errno: Errno::EBADMSG }]);
+    assert_eq!(damaged.named.inodes + 1, good.named.inodes);
+    assert_eq!((good.named.bytes - damaged.named.bytes).0, 20 * 1024);
 }
 
 /// A block may be read twice, and a damaged one may say the same twice.
@@ -206,7 +275,7 @@ fn runs(image: &[u8], raw: &[u8]) -> Result<Vec<Run>, Errno> {
     let image = InMemory::new(image);
     let volume = Volume::open(&image)?;
     let mut runs = Vec::new();
-    map::runs(&volume, Inode::new(raw).unwrap(), &Budget::of(&volume), |run| runs.push(run))?;
+    map::runs(&volume, 12, Inode::new(raw).unwrap(), &Budget::of(&volume), |run| runs.push(run))?;
     Ok(runs)
 }
 
@@ -282,7 +351,7 @@ proptest! {
 
     #[test]
     fn a_damaged_image_ends_soon_and_without_panic(
-        which in 0..3_usize, changes in prop::collection::vec((places(), values()), 1..12)
+        which in 0..4_usize, changes in prop::collection::vec((places(), values()), 1..12)
     ) {
         let mut image = images()[which].clone();
         for (place, value) in changes {

@@ -49,14 +49,14 @@ impl Image {
     fn list(&self) -> Result<BTreeSet<u32>, Errno> {
         let volume = Volume::open(self)?;
         let listed = list(&volume, Duration::ZERO)?;
-        listed.iter().try_for_each(|&inode| volume.generation(inode).map(drop))?;
+        nameless::of_orphans(&volume, listed.clone()).map(drop)?;
         Ok(listed)
     }
 }
 
 impl Image {
     fn nameless(&self) -> Result<Vec<Nameless>, Errno> {
-        nameless::list(&Volume::open(self)?)
+        nameless::in_tables(&Volume::open(self)?).map(|found| found.nameless)
     }
 }
 
@@ -196,13 +196,29 @@ fn what_a_group_says_is_unused_is_not_read() {
     // Group checksums; 10 inodes at the end unused.
     put(&mut bytes, 1024 + 0x64, 0x11);
     put(&mut bytes, 2 * BLOCK + 0x1c, 10);
+    assert_eq!(Image::new(bytes.clone()).nameless(), Err(Errno::EUCLEAN), "no checksum");
+    sum_up(&mut bytes);
     let found = Image::new(bytes.clone()).nameless().unwrap();
     assert_eq!(found.iter().map(|found| found.inode).collect::<Vec<_>>(), NAMELESS[..2]);
     // None initialised.
     put(&mut bytes, 2 * BLOCK + 0x10, 1 << 16);
+    sum_up(&mut bytes);
     assert_eq!(Image::new(bytes.clone()).nameless(), Ok(vec![]));
     put(&mut bytes, 2 * BLOCK + 0x1c, INODES + 1);
+    sum_up(&mut bytes);
     assert_eq!(Image::new(bytes).nameless(), Err(Errno::EUCLEAN));
+}
+
+/// Gives the group's descriptor the only checksum that fits.
+fn sum_up(bytes: &mut [u8]) {
+    let sums = Volume::open(&InMemory::new(bytes)).unwrap().descriptor_sums;
+    let mut descriptor = bytes[2 * BLOCK..2 * BLOCK + 32].to_vec();
+    let mut fits = |sum: &u16| {
+        descriptor[0x1e..].copy_from_slice(&sum.to_le_bytes());
+        sums.is_intact(0, &descriptor)
+    };
+    let sum = (0..=u16::MAX).find(|sum| fits(sum)).unwrap();
+    bytes[2 * BLOCK + 0x1e..2 * BLOCK + 0x20].copy_from_slice(&sum.to_le_bytes());
 }
 
 #[test]

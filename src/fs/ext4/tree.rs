@@ -24,8 +24,11 @@ pub(super) fn count(
     options: Options<'_>,
     how: How<'_>,
 ) -> Result<(Census, Tables), Errno> {
-    let covered = covers::look_up(volume, mount_points, how)?;
+    let covered = covers::look_up(volume, mount_points)?;
     let (tables, directories) = tables::read(volume, how)?;
+    if !tables.damaged.is_empty() {
+        return Err(CORRUPT);
+    }
     let names = names::read(volume, &directories, &covered.files, how)?;
     if directories.place_of(ROOT).is_none() && !how.monitor.is_cancelled() {
         return Err(CORRUPT);

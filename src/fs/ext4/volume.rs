@@ -1,9 +1,13 @@
 //! A volume as its superblock describes it, and where things lie on it. No number read from it is
 //! believed before it has been compared with its bounds.
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 
+use super::checksum::{Checksums, Descriptors};
 use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32_at, wide};
+use super::groups::Group;
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
 /// and not more than stays in the processor's cache together with what they are copied from.
@@ -24,6 +28,11 @@ pub(super) trait ReadAt: Sync {
 
     /// Says what will be read soon, so that a disk can be asked for all of it at once.
     fn announce(&self, _offset: u64, _length: u64) {}
+
+    /// How long to wait before what looks damaged is read again: what is not mounted does not change.
+    fn pause(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The first ordinary inode in the first revision: `EXT4_GOOD_OLD_FIRST_INO`.
@@ -58,6 +67,9 @@ pub(super) struct Volume<'a> {
     first_meta_group: Option<u64>,
     backups: Backups,
     features: Features,
+    /// How its metadata is summed up; `None` without `metadata_csum`.
+    pub(super) checksums: Option<Checksums>,
+    pub(super) descriptor_sums: Descriptors,
     /// The inode of the orphan file.
     pub(super) orphan_file: Option<u32>,
     /// The inodes of an internal journal, and of the quota files of users, groups and projects; 0 for
@@ -132,6 +144,33 @@ impl Fields {
         }
     }
 
+    /// What sums of metadata begin with; `None` without `metadata_csum`. Where the volume was not made for Linux, the
+    /// kernel does not check inodes (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
+    fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Errno> {
+        let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0
+            && self.word(superblock::CREATOR_OS)? == superblock::LINUX;
+        Ok(if !has_them {
+            None
+        } else if features.incompat & feature::INCOMPAT_CSUM_SEED != 0 {
+            Some(self.word(superblock::CHECKSUM_SEED)?)
+        } else {
+            Some(Checksums::seed_of(self.uuid()?))
+        })
+    }
+
+    fn descriptor_sums(&self, features: Features) -> Result<Descriptors, Errno> {
+        Ok(match self.checksum_seed(features)? {
+            Some(seed) => Descriptors::Crc32c(seed),
+            None if features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0 => Descriptors::Unchecked,
+            None if features.ro_compat & feature::RO_COMPAT_GROUP_CHECKSUMS == 0 => Descriptors::Unchecked,
+            None => Descriptors::crc16(self.uuid()?),
+        })
+    }
+
+    fn uuid(&self) -> Result<&[u8], Errno> {
+        self.0.get(superblock::UUID).ok_or(CORRUPT)
+    }
+
     fn quotas(&self) -> Result<[u32; 3], Errno> {
         Ok([
             self.word(superblock::USER_QUOTA_INODE)?,
@@ -171,6 +210,7 @@ impl<'a> Volume<'a> {
         let where_set = |features: u32, feature: u32, offset| {
             if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
         };
+        let sum_seed = fields.checksum_seed(features)?;
         // What is left of a journal that has been given up is none.
         let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::JOURNAL_INODE)?;
         Ok(Self {
@@ -195,6 +235,8 @@ impl<'a> Volume<'a> {
             )?
             .map(u64::from),
             backups: fields.backups(features)?,
+            checksums: sum_seed.map(|seed| Checksums::new(seed, inode_size, block_size)),
+            descriptor_sums: fields.descriptor_sums(features)?,
             orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
             journal: journal.unwrap_or(0),
             quotas: fields.quotas()?,
@@ -246,6 +288,16 @@ impl<'a> Volume<'a> {
         self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
     }
 
+    /// Whether directories may have a hashed index.
+    pub(super) fn has_indexes(&self) -> bool {
+        self.features.compat & feature::COMPAT_DIR_INDEX != 0
+    }
+
+    /// Whether names may be looked up without regard to case.
+    pub(super) fn has_case_folding(&self) -> bool {
+        self.features.incompat & feature::INCOMPAT_CASEFOLD != 0
+    }
+
     /// What so many bytes take up: whole clusters.
     pub(super) fn in_clusters(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.cluster_size).saturating_mul(self.cluster_size)
@@ -268,7 +320,7 @@ impl<'a> Volume<'a> {
         const TAIL: u64 = 8;
         /// `struct dx_entry`.
         const ENTRY: u64 = 8;
-        if self.features.compat & feature::COMPAT_DIR_INDEX == 0 {
+        if !self.has_indexes() {
             return None;
         }
         let has_tail = self.features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0;
@@ -309,11 +361,6 @@ impl<'a> Volume<'a> {
         self.word_on_device(self.inode_offset(inode)? + inode::DELETION_TIME as u64)
     }
 
-    /// Tells the inode from others that have had or will have the same number.
-    pub(super) fn generation(&self, inode: u32) -> Result<u32, Errno> {
-        self.word_on_device(self.inode_offset(inode)? + inode::GENERATION as u64)
-    }
-
     /// An inode, as it is right now.
     pub(super) fn inode(&self, inode: u32) -> Result<Vec<u8>, Errno> {
         let mut raw = vec![0; self.inode_size.into()];
@@ -321,8 +368,18 @@ impl<'a> Volume<'a> {
         Ok(raw)
     }
 
+    /// How long to wait before something is read again.
+    pub(super) fn pause(&self) -> Duration {
+        self.device.pause()
+    }
+
     pub(super) fn is_inode(&self, number: u32) -> bool {
         (1..=self.inodes).contains(&number)
+    }
+
+    /// Whether it is one that a name may lead to, besides the root: `ext4_valid_inum`.
+    pub(super) fn is_ordinary(&self, number: u32) -> bool {
+        self.is_inode(number) && number >= self.first_inode
     }
 
     pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Errno> {
@@ -359,19 +416,39 @@ impl<'a> Volume<'a> {
     /// Where an inode lies: its group's descriptor knows the table. Also says that adding an offset
     /// within a block cannot overflow.
     fn inode_offset(&self, inode: u32) -> Result<u64, Errno> {
-        if !self.is_inode(inode) {
-            return Err(CORRUPT);
-        }
-        let (group, index) = ((inode - 1) / self.inodes_per_group, (inode - 1) % self.inodes_per_group);
+        let (group, index) = self.place_of(inode)?;
+        let raw = self.descriptor(group)?;
+        let table =
+            wide(u32_at(&raw, descriptor::INODE_TABLE_LO)?, u32_at(&raw, descriptor::INODE_TABLE_HI)?);
+        let offset = u64::from(index) * u64::from(self.inode_size);
+        let block = table.checked_add(offset / self.block_size).ok_or(CORRUPT)?;
+        Ok(self.block_offset(block)? + offset % self.block_size)
+    }
+
+    /// Whether its group says right now that an inode is in use.
+    pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Errno> {
+        let (number, index) = self.place_of(inode)?;
+        let raw = self.descriptor(number)?;
+        let size = usize::from(self.descriptor_size).min(raw.len());
+        let group = Group::new(self, raw.get(..size).unwrap_or_default(), number)?;
+        let mut byte = [0];
+        self.read(group.bitmap, u64::from(index / 8), &mut byte)?;
+        Ok(index < group.used && byte[0] >> (index % 8) & 1 == 1)
+    }
+
+    /// The group of an inode, and its place in that group's table.
+    fn place_of(&self, inode: u32) -> Result<(u32, u32), Errno> {
+        let place =
+            ((inode.wrapping_sub(1)) / self.inodes_per_group, inode.wrapping_sub(1) % self.inodes_per_group);
+        self.is_inode(inode).then_some(place).ok_or(CORRUPT)
+    }
+
+    /// A group's descriptor as it is right now; what it is too short to have is zero.
+    fn descriptor(&self, group: u32) -> Result<[u8; descriptor::LARGE as usize], Errno> {
         let mut raw = [0; descriptor::LARGE as usize];
         let size = usize::from(self.descriptor_size).min(raw.len());
         self.device.read_at(self.descriptor_offset(group.into())?, &mut raw[..size])?;
-        let low = u32_at(&raw, descriptor::INODE_TABLE_LO)?;
-        // Zero where the descriptor is too short to have it.
-        let high = u32_at(&raw, descriptor::INODE_TABLE_HI)?;
-        let offset = u64::from(index) * u64::from(self.inode_size);
-        let block = wide(low, high).checked_add(offset / self.block_size).ok_or(CORRUPT)?;
-        Ok(self.block_offset(block)? + offset % self.block_size)
+        Ok(raw)
     }
 
     /// How many groups there are. The kernel makes sure that there are as many inodes as they have

@@ -4,7 +4,10 @@
 use super::{Screen, Style};
 use crate::bytes::{Bytes, Gap};
 use crate::escape;
-use crate::report::{Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved};
+use crate::report::{
+    Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved, Skipped,
+};
+use crate::skip::Kind;
 
 /// `Recovered 31.8 GiB of /var/log/app.log as /mnt/backup/app.log.`
 pub fn render_recovered(recovered: &Recovered, style: &Style) -> String {
@@ -40,7 +43,9 @@ pub fn render_index(index: &Index, style: &Style) -> String {
     screen.sentence(&format!("Recovered {recovered} of {of} {files}{}.", told.unwrap_or_default()));
     if !index.skipped.is_empty() {
         let skipped = index.skipped.len();
-        screen.sentence(&format!("There may be more: {skipped} of the processes could not be looked into."));
+        let is_process = |skipped: &Skipped| skipped.kind == Kind::Process;
+        let what = if index.skipped.iter().all(is_process) { "of the processes" } else { "things" };
+        screen.sentence(&format!("There may be more: {skipped} {what} could not be looked into."));
     }
     screen.text
 }

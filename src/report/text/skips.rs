@@ -6,7 +6,7 @@ use super::Screen;
 use super::layout::list as in_words;
 use super::table::{self, Align, column, expendable};
 use crate::bytes::grouped;
-use crate::escape::quoted;
+use crate::escape::{quoted, shell};
 use crate::report::{Filesystem, Skipped};
 use crate::skip::Kind;
 
@@ -81,6 +81,22 @@ pub(super) fn write(screen: &mut Screen<'_>, skipped: &[&Skipped], context: &Con
         let errors = if errors.is_empty() { String::new() } else { format!(" ({})", errors.join(", ")) };
         paragraph(screen, &format!("Could not be read: {}{errors}.", counts(&other, processes)));
     }
+    damage(screen, &other);
+}
+
+/// What says more of a damaged filesystem.
+fn damage(screen: &mut Screen<'_>, skipped: &[&Skipped]) {
+    let checks: BTreeSet<&Vec<String>> =
+        skipped.iter().filter_map(|skipped| skipped.check.as_ref()).collect();
+    for check in checks {
+        let words: Vec<String> = check.iter().map(|word| shell(word, screen.style.unicode)).collect();
+        paragraph(
+            screen,
+            "That is damage, of the filesystem or of its disk. Once it is unmounted, this says how, and changes nothing:",
+        );
+        screen.blank();
+        screen.line(&format!("      sudo {}", words.join(" ")));
+    }
 }
 
 /// Each word once, in order.
@@ -133,7 +149,10 @@ pub(super) fn list(screen: &mut Screen<'_>, skipped: &[Skipped]) {
             skipped.kind.name().to_owned(),
             skipped.errno.clone().unwrap_or_default(),
             skipped.needs.unwrap_or_default().to_owned(),
-            names.path(&skipped.path),
+            match (skipped.kind, skipped.inode) {
+                (Kind::Inode, Some(inode)) => format!("{} (inode {inode})", names.path(&skipped.path)),
+                _ => names.path(&skipped.path),
+            },
         ]
     };
     let rows: Vec<Vec<String>> = skipped.iter().map(row).collect();

@@ -181,7 +181,7 @@ fn full_disk() -> Filesystem {
 }
 
 fn skipped(kind: Kind, path: &str, needs: Option<&'static str>) -> Skipped {
-    Skipped { kind, path: path.into(), errno: Some("EACCES".into()), needs }
+    Skipped { kind, path: path.into(), errno: Some("EACCES".into()), needs, inode: None, check: None }
 }
 
 fn as_a_user() -> Report {

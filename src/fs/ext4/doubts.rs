@@ -1,0 +1,98 @@
+//! Names that cannot be right, or that were read while they changed: those that lead to no inode with a name,
+//! and further names of one directory. The kernel answers to both (`ext4_lookup`, fs/ext4/namei.c;
+//! `d_splice_alias`, fs/dcache.c), so that whoever counts by names alone stumbles over them.
+
+use std::collections::BTreeSet;
+
+use nix::errno::Errno;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::entries;
+use super::format::CORRUPT;
+use super::inode::Inode;
+use super::map::Budget;
+use super::names::Names;
+use super::own::{ROOT, Role};
+use super::settle::until_sound;
+use super::tables::Directories;
+use super::volume::Volume;
+
+/// Looks again at all that is in doubt; an error where it stays so.
+pub(super) fn dispel(volume: &Volume<'_>, directories: &Directories, names: &Names) -> Result<(), Errno> {
+    if names.unknown.is_empty() && names.further.is_empty() {
+        return Ok(());
+    }
+    let mut doubts = Doubts::of(directories, names);
+    until_sound(volume, || doubts.look(volume))
+}
+
+#[derive(Default)]
+struct Doubts {
+    /// How many names of an inode there may be in these directories together.
+    allowed: FxHashMap<u32, usize>,
+    directories: BTreeSet<u32>,
+}
+
+impl Doubts {
+    fn of(directories: &Directories, names: &Names) -> Self {
+        let mut doubts = Self::default();
+        let inode = |place: u32| directories.all.get(place as usize).map(|directory| directory.inode);
+        for unknown in &names.unknown {
+            doubts.allowed.insert(unknown.inode, 0);
+            doubts.directories.extend(inode(unknown.directory));
+        }
+        for &(parent, directory) in &names.further {
+            let allowed = |directory| (directory, usize::from(directory != ROOT));
+            doubts.allowed.extend(inode(directory).map(allowed));
+            doubts.directories.extend(inode(parent));
+        }
+        let further: FxHashSet<u32> = names.further.iter().map(|&(_, directory)| directory).collect();
+        let first = names.children.iter().filter(|child| further.contains(&child.directory));
+        doubts.directories.extend(first.filter_map(|child| inode(child.parent)));
+        doubts
+    }
+
+    /// Reads all these directories once more.
+    fn look(&mut self, volume: &Volume<'_>) -> Result<(), Errno> {
+        let (budget, mut met) = (Budget::of(volume), FxHashMap::default());
+        for &directory in &self.directories {
+            each_name(volume, directory, &budget, |inode| {
+                if self.allowed.contains_key(&inode) {
+                    *met.entry(inode).or_insert(0) += 1;
+                }
+            })?;
+        }
+        for (inode, met) in met {
+            let allowed = self.allowed.get(&inode).copied().unwrap_or(met);
+            // It may have been made after its table was read.
+            if met > allowed && (allowed > 0 || !has_name(volume, inode)?) {
+                return Err(CORRUPT);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Calls `each` with all inodes that a directory names, if it still is one.
+fn each_name(
+    volume: &Volume<'_>,
+    directory: u32,
+    budget: &Budget,
+    mut each: impl FnMut(u32),
+) -> Result<(), Errno> {
+    let raw = volume.inode(directory)?;
+    let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+    if !inode.is_directory() || inode.links() == 0 {
+        return Ok(());
+    }
+    entries::of_directory(volume, directory, inode, budget, |entry| each(entry.inode))
+}
+
+/// Whether an inode is one that names may lead to.
+fn has_name(volume: &Volume<'_>, inode: u32) -> Result<bool, Errno> {
+    if !volume.is_ordinary(inode) || !volume.is_in_use(inode)? {
+        return Ok(false);
+    }
+    let raw = volume.inode(inode)?;
+    Ok(Role::of(volume, inode, Inode::new(&raw).ok_or(CORRUPT)?) == Role::Named)
+}

@@ -1,0 +1,154 @@
+//! What the kernel checks before it lets an inode in: `__ext4_iget` (fs/ext4/inode.c, Linux 6.18). An
+//! inode that fails is answered with `EUCLEAN`, or `EBADMSG` where its checksum is wrong, by stat(2) and
+//! all else that takes a name.
+//!
+//! Older kernels check less: what only a newer one refuses is damaged all the same.
+
+use nix::errno::Errno;
+
+use super::attributes;
+use super::block_validity::SystemZone;
+use super::format::{CORRUPT, flag, inode, u16_at};
+use super::inode::Inode;
+use super::map::{self, Run};
+use super::own::Role;
+use super::volume::Volume;
+
+/// What the kernel answers where a checksum is wrong (`EFSBADCRC`).
+pub(super) const BAD_CHECKSUM: Errno = Errno::EBADMSG;
+
+/// What it takes to check the inodes of a volume.
+pub(super) struct Iget<'a> {
+    pub(super) volume: &'a Volume<'a>,
+    zone: SystemZone,
+    /// The largest size of what is mapped by extents and by pointers.
+    largest: [u64; 2],
+}
+
+impl<'a> Iget<'a> {
+    pub(super) fn new(volume: &'a Volume<'a>) -> Result<Self, Errno> {
+        let largest = [largest_by_extents(volume), largest_by_pointers(volume)];
+        Ok(Self { volume, zone: SystemZone::read(volume)?, largest })
+    }
+
+    /// Checks an inode of this role.
+    pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
+        match role {
+            // Free, or just being made.
+            Role::Nothing => Ok(()),
+            // Most of them have never been written, and the kernel has none of those.
+            Role::Own(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
+            _ if !self.volume.is_intact(number, inode.whole()) => Err(BAD_CHECKSUM),
+            // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
+            Role::Own(_) => Ok(()),
+            Role::Named | Role::Nameless | Role::AttributeValue if self.makes_sense(inode) => Ok(()),
+            Role::Named | Role::Nameless | Role::AttributeValue => Err(CORRUPT),
+        }
+    }
+
+    /// Whether a directory may have these blocks.
+    pub(super) fn allows(&self, run: Run) -> bool {
+        self.zone.allows(run)
+    }
+
+    fn makes_sense(&self, inode: Inode<'_>) -> bool {
+        let volume = self.volume;
+        let has_extents = inode.has(flag::EXTENTS);
+        let block = inode.attribute_block(volume);
+        inode.has_kind()
+            && inode.size(volume) <= self.largest[usize::from(!has_extents)]
+            && !(has_extents && inode.has(flag::INLINE_DATA))
+            && (block == 0 || self.zone.allows(Run { start: block, length: 1 }))
+            && (volume.has_case_folding() || !inode.has(flag::CASE_FOLDED))
+            && !(volume.checksums.is_some() && inode.has(flag::INDEXED) && !volume.has_indexes())
+            && self.has_sound_attributes(inode)
+            && self.has_sound_map(inode)
+            && self.is_sound_link(inode)
+            // More than there is; a little more may be charged to one for attributes that it shares.
+            && inode.reported(volume) / 2 <= volume.size()
+    }
+
+    fn has_sound_attributes(&self, inode: Inode<'_>) -> bool {
+        let whole = inode.whole();
+        let Ok(extra) = u16_at(whole, inode::EXTRA_SIZE) else { return true };
+        if !extra.is_multiple_of(4) || usize::from(inode::SMALLEST + extra.min(1 << 12)) > whole.len() {
+            return false;
+        }
+        let attributes = attributes::in_inode(whole).filter(|_| extra > 0);
+        attributes.is_none_or(|attributes| attributes.are_sound(self.volume))
+    }
+
+    /// What is mapped in the inode itself: `ext4_ext_check_inode` and `ext4_ind_check_inode`.
+    fn has_sound_map(&self, inode: Inode<'_>) -> bool {
+        let is_mapped =
+            inode.is_regular() || inode.is_directory() || inode.is_link() && !self.is_fast_link(inode);
+        if !is_mapped || inode.has(flag::INLINE_DATA) && inode.more_inline().is_ok() {
+            return true;
+        }
+        if inode.has(flag::EXTENTS) {
+            return map::is_sound_root(inode.block(), |run| self.zone.allows(run));
+        }
+        inode.block().as_chunks().0.iter().all(|&pointer| {
+            let start = u32::from_le_bytes(pointer).into();
+            start == 0 || self.zone.allows(Run { start, length: 1 })
+        })
+    }
+
+    /// `ext4_inode_is_fast_symlink`: one that has its target in place of the map.
+    fn is_fast_link(&self, inode: Inode<'_>) -> bool {
+        if self.volume.has_attribute_values() {
+            return (1..inode.block().len() as u64).contains(&inode.size(self.volume));
+        }
+        let has_block = inode.attribute_block(self.volume) != 0;
+        let shared = if has_block { self.volume.cluster_size } else { 0 };
+        !inode.has(flag::INLINE_DATA) && inode.allocated(self.volume) == shared
+    }
+
+    fn is_sound_link(&self, inode: Inode<'_>) -> bool {
+        if !inode.is_link() {
+            return true;
+        }
+        if inode.has(flag::IMMUTABLE) || inode.has(flag::APPEND_ONLY) {
+            return false;
+        }
+        // That of a deleted one may be gone already.
+        let is_checked = inode.links() > 0 && !inode.has(flag::ENCRYPTED) && self.is_fast_link(inode);
+        let length = inode.block().iter().position(|&byte| byte == 0);
+        !is_checked || length.is_some_and(|length| length > 0 && length as u64 == inode.size(self.volume))
+    }
+}
+
+/// `ext4_max_size` (fs/ext4/super.c).
+fn largest_by_extents(volume: &Volume<'_>) -> u64 {
+    let by_number = u64::from(u32::MAX).saturating_mul(volume.block_size);
+    by_number.min(sectors_in_blocks(volume).saturating_mul(volume.block_size)).min(LARGEST_FILE)
+}
+
+/// `MAX_LFS_FILESIZE` (include/linux/fs.h), where longs have 64 bits.
+const LARGEST_FILE: u64 = i64::MAX.unsigned_abs();
+
+/// How many blocks an inode without `huge_file` can count, and with it more than there can be.
+fn sectors_in_blocks(volume: &Volume<'_>) -> u64 {
+    if volume.has_huge_files() { u64::MAX } else { u64::from(u32::MAX) / (volume.block_size / 512) }
+}
+
+/// `ext4_max_bitmap_size` (fs/ext4/super.c).
+fn largest_by_pointers(volume: &Volume<'_>) -> u64 {
+    const DIRECT: u64 = 12;
+    let pointers = volume.block_size / 4;
+    let square = pointers * pointers;
+    let all = DIRECT + pointers + square + square * pointers;
+    let maps = 1 + (1 + pointers) + (1 + pointers + square);
+    let limit = if volume.has_huge_files() { (1 << 48) - 1 } else { sectors_in_blocks(volume) };
+    let blocks = if all + maps <= limit {
+        all
+    } else {
+        let behind_single = limit - DIRECT - pointers;
+        let maps = match behind_single.checked_sub(square) {
+            None => 1 + 1 + behind_single.div_ceil(pointers),
+            Some(rest) => 1 + (1 + pointers) + 1 + rest.div_ceil(pointers) + rest.div_ceil(square),
+        };
+        limit - maps
+    };
+    blocks.saturating_mul(volume.block_size).min(LARGEST_FILE)
+}
