@@ -19,7 +19,8 @@ const NAMES: [(i32, &str); 13] = [
 
 /// `O_RDWR|O_APPEND`. Flags without a name of their own are left out.
 pub fn names(flags: i32) -> String {
-    let access = match flags & libc::O_ACCMODE {
+    // Not O_ACCMODE: musl's (include/fcntl.h) contains O_PATH.
+    let access = match flags & (libc::O_WRONLY | libc::O_RDWR) {
         libc::O_RDONLY => "O_RDONLY",
         libc::O_WRONLY => "O_WRONLY",
         _ => "O_RDWR",
@@ -45,7 +46,8 @@ mod tests {
         assert_eq!(names(libc::O_RDWR | libc::O_APPEND | libc::O_CLOEXEC), "O_RDWR|O_APPEND|O_CLOEXEC");
         assert_eq!(names(libc::O_WRONLY | libc::O_SYNC), "O_WRONLY|O_SYNC");
         assert_eq!(names(libc::O_RDWR | libc::O_TMPFILE), "O_RDWR|O_TMPFILE");
-        // O_LARGEFILE, which the kernel adds on 64-bit machines, has no name there.
-        assert_eq!(names(0o100_001), "O_WRONLY");
+        assert_eq!(names(libc::O_PATH | libc::O_CLOEXEC), "O_RDONLY|O_PATH|O_CLOEXEC");
+        // A flag that open(2) does not name.
+        assert_eq!(names(libc::O_WRONLY | 1 << 30), "O_WRONLY");
     }
 }

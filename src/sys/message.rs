@@ -30,6 +30,11 @@ struct Control {
     fd: RawFd,
 }
 
+/// `cmsg_len` of [`Control`], `CMSG_LEN` in cmsg(3). The fields that take it are a `size_t` in glibc and
+/// a `socklen_t` in musl.
+// SAFETY: it only computes.
+const CONTROL_LEN: u32 = unsafe { libc::CMSG_LEN(RawFd::BITS / 8) };
+
 /// Sends `answer`. It makes one system call and allocates nothing, so a child of a process with
 /// several threads may do it. A reader that has gone is no error.
 pub fn send(socket: BorrowedFd<'_>, answer: &Answer) {
@@ -45,12 +50,12 @@ pub fn send(socket: BorrowedFd<'_>, answer: &Answer) {
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     if let Some(fd) = fd {
-        control.header.cmsg_len = std::mem::offset_of!(Control, fd) + size_of::<RawFd>();
+        control.header.cmsg_len = CONTROL_LEN as _;
         control.header.cmsg_level = libc::SOL_SOCKET;
         control.header.cmsg_type = libc::SCM_RIGHTS;
         control.fd = fd.as_raw_fd();
         message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<Control>();
+        message.msg_controllen = CONTROL_LEN as _;
     }
     // SAFETY: what `message` points to lives through the call.
     unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };

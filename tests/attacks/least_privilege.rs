@@ -35,10 +35,15 @@ fn large() -> Filesystem {
 /// The status of each thread of a process that has this name right now.
 fn threads(pid: u32, name: &str) -> Vec<String> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let status =
-        |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("status")).ok();
+    let tasks: Vec<_> = tasks.filter_map(|task| Some(task.ok()?.path())).collect();
     let named = format!("Name:\t{name}\n");
-    tasks.filter_map(status).filter(|status| status.starts_with(&named)).collect()
+    let statuses = tasks.iter().filter_map(|task| fs::read_to_string(task.join("status")).ok());
+    let mut found: Vec<String> = statuses.filter(|status| status.starts_with(&named)).collect();
+    for task in tasks {
+        let children = fs::read_to_string(task.join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().flat_map(|child| threads(child.parse().unwrap(), name)));
+    }
+    found
 }
 
 /// Whether a process that nobody has waited for is a zombie.
