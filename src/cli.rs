@@ -21,12 +21,14 @@ use anstream::adapter::strip_str;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::error::describe;
-use crate::monitor::Monitor;
+use crate::commands::deleted::deleted;
+use crate::commands::error::describe;
+use crate::commands::explain::explain;
+use crate::model::group_by as sums;
+use crate::model::monitor::Monitor;
 use crate::report::text::Style;
 use crate::report::{Run, json, text};
 use crate::sys::signals;
-use crate::{deleted, explain, sums};
 use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
 use front::Interrupts;

@@ -22,8 +22,8 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::bytes::Bytes;
-use crate::skip::Skip;
+use crate::model::bytes::Bytes;
+use crate::model::skips::Skip;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 

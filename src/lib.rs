@@ -16,43 +16,21 @@
 //!
 //! `docs/architecture.md` shows the rooms and the way of the data.
 
-mod accounts;
-mod assemble;
-pub mod bytes;
-mod capability;
-mod census;
 pub mod cli;
-mod deadline;
-mod deleted;
-mod destination;
-pub mod error;
-mod escape;
-mod explain;
-pub mod findings;
-mod fs;
+mod commands;
+mod filesystems;
 mod holders;
-pub mod ledger;
-mod limits;
-mod monitor;
+mod model;
 mod mounts;
-mod opened;
-mod probe;
-mod recover;
-pub mod refusal;
-mod release;
-pub mod remedy;
 pub mod report;
-mod skip;
-pub mod sums;
-mod survey;
+mod statvfs;
 mod sys;
 mod walk;
-pub mod what;
 
-pub use deleted::deleted;
-pub use explain::{Method, Request, explain};
-pub use fs::Unable;
+pub use commands::deleted::deleted;
+pub use commands::explain::{Method, Request, explain};
+pub use filesystems::Unable;
 #[cfg(fuzzing)]
-pub use fs::look_everywhere;
-pub use monitor::Monitor;
+pub use filesystems::look_everywhere;
+pub use model::monitor::Monitor;
 pub use report::Report;

@@ -18,10 +18,10 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::bytes::{Bytes, Gap};
 use crate::holders::Identity;
 use crate::holders::cgroup::Runtime;
-use crate::ledger::{Basis, Cause};
+use crate::model::bytes::{Bytes, Gap};
+use crate::model::ledger::{Basis, Cause};
 
 /// The version of the names.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -495,7 +495,7 @@ pub enum Severity {
 pub struct Skipped {
     /// Of which kind.
     #[serde(serialize_with = "serialize::kind")]
-    pub kind: crate::skip::Kind,
+    pub kind: crate::model::skips::Kind,
     /// Where it is.
     #[serde(flatten, serialize_with = "serialize::path")]
     pub path: PathBuf,

@@ -1,11 +1,13 @@
 //! The system calls that nix does not wrap, one thin module each. Every `unsafe`
 //! block of the project stands below this module.
 
+pub mod accounts;
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
 pub mod confinement;
 pub mod deadline;
+pub mod detached;
 pub mod environment;
 pub mod getdents;
 pub mod handle;

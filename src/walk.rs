@@ -24,10 +24,10 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::bytes::Bytes;
-use crate::census::{self, Census, Listing, MountPoint, Options, Side, Sides};
-use crate::monitor::Monitor;
-use crate::skip::Skip;
+use crate::model::bytes::Bytes;
+use crate::model::monitor::Monitor;
+use crate::model::skips::Skip;
+use crate::model::usage::{self as census, Census, Listing, MountPoint, Options, Side, Sides};
 use crate::sys::mount::clone_detached;
 use crate::sys::stat::{Stat, statx_fd};
 use covers::Covers;

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::args::{Basics, Recover, Release, ToRecover};
 use super::{Exit, aside, fail, stream, terminal};
-use crate::escape;
-use crate::monitor::Monitor;
-use crate::recover;
-use crate::refusal::Refusal;
-use crate::release::{self, Plan};
+use crate::commands::recover;
+use crate::commands::refusal::Refusal;
+use crate::commands::release::{self, Plan};
+use crate::model::escape;
+use crate::model::monitor::Monitor;
 use crate::report::text::{self, Detail, Style};
 use crate::report::{Index, Recovered, json};
 

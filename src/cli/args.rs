@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
-use crate::bytes::Units;
-use crate::explain::{self, Request};
+use crate::commands::explain::{self, Request};
+use crate::model::bytes::Units;
+use crate::model::group_by as sums;
 use crate::report::text::Detail;
-use crate::sums;
 pub(super) use actions::{Basics, Recover, Release, ToRecover};
 
 /// How many holders, and how many directories in JSON, are listed unless told otherwise.
@@ -318,7 +318,7 @@ impl Common {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::Deadline;
+    use crate::sys::detached::Deadline;
     use clap::CommandFactory;
     use proptest::prelude::*;
 

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::actions::Ending;
 use super::progress::Progress;
 use super::{Exit, exit, fail};
-use crate::destination::abandoned;
-use crate::error::describe;
-use crate::escape;
-use crate::monitor::{Monitor, State};
+use crate::commands::destination::abandoned;
+use crate::commands::error::describe;
+use crate::model::escape;
+use crate::model::monitor::{Monitor, State};
 use crate::sys::worker::{self, DIED, Descriptors, Worker};
 
 /// How often the other process tells how far it is.

@@ -8,7 +8,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::monitor::Monitor;
+use crate::model::monitor::Monitor;
 
 /// The ways to end, as shells see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,8 +13,8 @@ use signal_hook::consts::SIGINT;
 use signal_hook::low_level::pipe;
 
 use super::{Exit, exit, fail};
-use crate::deadline::Deadline;
-use crate::monitor::Monitor;
+use crate::model::monitor::Monitor;
+use crate::sys::detached::Deadline;
 use crate::sys::process::is_ready;
 use crate::sys::worker::{self, Descriptors, Worker};
 

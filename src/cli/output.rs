@@ -12,8 +12,8 @@ use anstream::{AutoStream, ColorChoice};
 use nix::errno::Errno;
 
 use super::stream::{self, Stream};
-use crate::error::describe;
-use crate::escape;
+use crate::commands::error::describe;
+use crate::model::escape;
 use supervised::{Opened, Writer};
 
 /// A destination that can be written to, as far as can be told.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::bytes::Units;
-use crate::monitor::Monitor;
+use crate::model::bytes::Units;
+use crate::model::monitor::Monitor;
 
 /// Runs shorter than one of these never show anything.
 const INTERVAL: Duration = Duration::from_millis(150);

@@ -14,9 +14,9 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, fchdir};
 
-use crate::error::describe;
-use crate::escape;
-use crate::refusal::Refusal;
+use crate::commands::error::describe;
+use crate::commands::refusal::Refusal;
+use crate::model::escape;
 use crate::sys::scout;
 
 /// The way back to the root and working directory that the command was started with.

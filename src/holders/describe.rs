@@ -10,8 +10,8 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use super::cgroup::{self, Membership};
 use super::program::{self, Program, Running};
 use super::unit;
-use crate::accounts::Accounts;
-use crate::deadline::within;
+use crate::sys::accounts::Accounts;
+use crate::sys::detached::within;
 
 /// What is told of a process.
 #[derive(Clone, Debug, Default)]

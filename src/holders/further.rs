@@ -15,7 +15,7 @@ use super::overlay::{self, Tables};
 use super::places::{Place, Places};
 use super::process::{Proc, Sighting};
 use super::{Held, Hold, Key, Scan, key};
-use crate::skip::{Kind, Skip};
+use crate::model::skips::{Kind, Skip};
 
 /// What a scan of /proc found, and what it left open.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use nix::errno::Errno;
 
 use super::places::Places;
 use super::{Held, Key, Scan, key};
-use crate::bytes::Bytes;
-use crate::skip::{Kind, Skip};
+use crate::model::bytes::Bytes;
+use crate::model::skips::{Kind, Skip};
 use crate::sys::stat::{Stat, is_stand_in, statx_fd};
 use namespaces::{Mounted, Namespace, Namespaces, What};
 pub use unmount::Reached;

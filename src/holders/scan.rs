@@ -18,8 +18,8 @@ use super::further::Found;
 use super::places::{Place, Places};
 use super::process::{self, Outcome, Proc, Sighting, is_kernel_thread, numbers};
 use super::{Held, Hold, Key, Scan, Unseen, key};
-use crate::deadline::detach;
-use crate::skip::{Kind, Skip};
+use crate::model::skips::{Kind, Skip};
+use crate::sys::detached::detach;
 use crate::sys::worker;
 
 /// More would only take longer to start than a scan lasts.

@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
 use super::{Cover, Mount, Mounts, mountinfo};
-use crate::error::{Error, Result};
+use crate::commands::error::{Error, Result};
 use crate::sys::mount::clone_detached;
 use crate::sys::stat::statx_fd;
 use crate::sys::{getdents, scout};

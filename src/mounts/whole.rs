@@ -15,8 +15,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::locate::{mount_id, open_within};
 use super::{Mount, device, mountinfo};
-use crate::deadline::{Deadline, detach, within};
 use crate::sys::Dev;
+use crate::sys::detached::{Deadline, detach, within};
 use crate::sys::mount::{clone_detached, mount_again};
 use crate::sys::stat::statx_fd;
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::{Holder, Skipped, Tool, serialize};
-use crate::bytes::{Bytes, Gap};
+use crate::model::bytes::{Bytes, Gap};
 
 /// What `recover` did.
 #[derive(Clone, Debug, Serialize)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bytes::Bytes;
+use crate::model::bytes::Bytes;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -79,6 +79,9 @@ pub(super) fn optional_time<S: Serializer>(
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
-pub(super) fn kind<S: Serializer>(kind: &crate::skip::Kind, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn kind<S: Serializer>(
+    kind: &crate::model::skips::Kind,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(kind.name())
 }

@@ -19,10 +19,10 @@ use std::time::SystemTime;
 use anstyle::{AnsiColor, Style as Ansi};
 
 use super::{Capacity, Filesystem, Finding, FindingCode, HeldBy, Holder, Report};
-use crate::bytes::{Bytes, Gap, Units, grouped};
-use crate::escape;
-use crate::ledger::Cause;
-use crate::skip::Kind;
+use crate::model::bytes::{Bytes, Gap, Units, grouped};
+use crate::model::escape;
+use crate::model::ledger::Cause;
+use crate::model::skips::Kind;
 use layout::{elapsed, wrap};
 
 /// How the screen is to look.

@@ -14,7 +14,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::covers::Place;
-use crate::census::{Id, ROOT, Side};
+use crate::model::usage::{Id, ROOT, Side};
 use crate::sys::Dev;
 use crate::sys::stat::{Stat, statx_fd};
 

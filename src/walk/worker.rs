@@ -11,8 +11,8 @@ use nix::errno::Errno;
 
 use super::directory::{Directory, Location, Position, open_directory};
 use super::{Shared, Territory, covers};
-use crate::census::{self, Id, Link, Records, Side, Tally};
-use crate::skip::Kind;
+use crate::model::skips::Kind;
+use crate::model::usage::{self as census, Id, Link, Records, Side, Tally};
 use crate::sys::getdents;
 use crate::sys::stat::{Links, Stat, statx_at, statx_fd};
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::ArgAction;
 
 use super::duration;
-use crate::bytes::Units;
-use crate::opened::Wanted;
-use crate::what::What;
-use crate::{recover, release};
+use crate::commands::recover;
+use crate::commands::release;
+use crate::commands::verified_file::Wanted;
+use crate::model::bytes::Units;
+use crate::model::file_spec::What;
 
 pub(super) const RECOVER_USAGE: &str = "whyfull recover [OPTIONS] <WHAT> <DEST>\n       \
     whyfull recover [OPTIONS] --all <DIR>";

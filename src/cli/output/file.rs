@@ -16,10 +16,10 @@ use nix::sys::stat::{FileStat, Mode, fstat, umask};
 use nix::unistd::{AccessFlags, Gid, faccessat, fchown, getegid, geteuid};
 
 use super::super::stream::write_all;
-use crate::destination::{Directory, Found, LastLink, Temporary, file_type, find};
-use crate::error::errno;
-use crate::escape;
-use crate::refusal::Refusal;
+use crate::commands::destination::{Directory, Found, LastLink, Temporary, file_type, find};
+use crate::commands::error::errno;
+use crate::commands::refusal::Refusal;
+use crate::model::escape;
 
 /// What a new file may be, before the umask.
 const NEW_FILE: u32 = 0o666;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::file::{ReportFile, Special, Step, Target, find_target};
-use crate::destination::abandoned;
-use crate::escape;
-use crate::refusal::Refusal;
+use crate::commands::destination::abandoned;
+use crate::commands::refusal::Refusal;
+use crate::model::escape;
 use crate::sys::worker::{self, Descriptors, Worker};
 
 /// How many times longer than for anything else the disk may take to have the file: one that is busy is not

@@ -13,8 +13,8 @@ use rustc_hash::FxHashSet;
 
 use super::tasks::{Tasks, inode_in, tasks};
 use super::{KernelHold, KernelVia, MountedAt};
-use crate::capability::{Capability, Effective};
 use crate::holders::places::Places;
+use crate::model::capability::{Capability, Effective};
 use crate::mounts::mountinfo;
 use crate::sys::stat::{Stat, statx_fd};
 use crate::sys::{Dev, mount_namespace, scout};

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::namespaces::{Mounted, Namespace, Namespaces, What};
 use super::{Claim, KernelHold, KernelVia};
-use crate::deadline::within;
+use crate::sys::detached::within;
 use crate::sys::stat::statx_fd;
 use crate::sys::{getdents, scout};
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Claim, KernelHold, KernelVia};
-use crate::bytes::Bytes;
+use crate::model::bytes::Bytes;
 use crate::mounts::mountinfo::unescape;
 
 /// All in the list that `proc` has. It shows no inode, so the name has to do, and the size.

@@ -10,9 +10,9 @@ use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::Mode;
 use rustc_hash::FxHashMap;
 
-use crate::deadline::{Deadline, detach};
 use crate::holders::process::numbers;
 use crate::holders::scan::outside_namespace;
+use crate::sys::detached::{Deadline, detach};
 
 /// A task in each mount namespace.
 #[derive(Debug, Default)]

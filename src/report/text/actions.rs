@@ -2,12 +2,12 @@
 //! thing that has to be known besides.
 
 use super::{Screen, Style};
-use crate::bytes::{Bytes, Gap};
-use crate::escape;
+use crate::model::bytes::{Bytes, Gap};
+use crate::model::escape;
+use crate::model::skips::Kind;
 use crate::report::{
     Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved, Skipped,
 };
-use crate::skip::Kind;
 
 /// `Recovered 31.8 GiB of /var/log/app.log as /mnt/backup/app.log.`
 pub fn render_recovered(recovered: &Recovered, style: &Style) -> String {
@@ -163,7 +163,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::bytes::Units;
+    use crate::model::bytes::Units;
     use crate::report::text::Detail;
     use crate::report::{Process, SCHEMA_VERSION, Tool};
 

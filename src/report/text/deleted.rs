@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::layout::elapsed;
 use super::table::{self, Align, column};
 use super::{Detail, Screen, Style, skips, tables};
-use crate::bytes::{Bytes, grouped};
+use crate::model::bytes::{Bytes, grouped};
+use crate::model::skips::Kind;
 use crate::report::{Deleted, HeldOn, Reason, Skipped, UnattributedReason};
-use crate::skip::Kind;
 
 /// The whole screen.
 pub fn render(report: &Deleted, style: &Style) -> String {

@@ -2,7 +2,7 @@
 
 use super::Screen;
 use super::layout::list;
-use crate::bytes::{Bytes, Units};
+use crate::model::bytes::{Bytes, Units};
 use crate::report::{Capacity, Detail, Filesystem};
 
 /// Up to two sentences, where there is anything to tell.

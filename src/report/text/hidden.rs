@@ -2,9 +2,9 @@
 
 use super::Screen;
 use super::table::{self, Align, column, expendable};
-use crate::bytes::{Bytes, grouped};
+use crate::model::bytes::{Bytes, grouped};
+use crate::model::skips::Kind;
 use crate::report::{Filesystem, Hidden};
-use crate::skip::Kind;
 
 /// More than an empty directory that is mounted on takes up.
 const EMPTY: Bytes = Bytes(64 << 10);

@@ -3,8 +3,8 @@
 
 use super::Screen;
 use super::layout::{pad_end, pad_start, wrap};
-use crate::bytes::Bytes;
-use crate::escape::shell;
+use crate::model::bytes::Bytes;
+use crate::model::escape::shell;
 use crate::report::{Action, Filesystem, Remedy};
 use unicode_width::UnicodeWidthStr;
 

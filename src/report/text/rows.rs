@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 
 use super::layout::{cut_end, pad_end, pad_start};
 use super::{LOUD, QUIET, Screen};
-use crate::bytes::{Bytes, Gap, Scale, grouped};
-use crate::ledger::Cause;
+use crate::model::bytes::{Bytes, Gap, Scale, grouped};
+use crate::model::ledger::Cause;
 use crate::report::{Filesystem, Row};
 
 /// Columns of the names of the rows.
@@ -190,7 +190,7 @@ fn bar(screen: &Screen<'_>, steps: i64, whole: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bytes::Units;
+    use crate::model::bytes::Units;
     use proptest::prelude::*;
 
     proptest! {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Screen;
 use super::layout::list as in_words;
 use super::table::{self, Align, column, expendable};
-use crate::bytes::grouped;
-use crate::escape::{quoted, shell};
+use crate::model::bytes::grouped;
+use crate::model::escape::{quoted, shell};
+use crate::model::skips::Kind;
 use crate::report::{Filesystem, Skipped};
-use crate::skip::Kind;
 
 /// How to say what was skipped.
 pub(super) struct Context<'a> {

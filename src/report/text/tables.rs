@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Screen;
 use super::layout::{ago, cut_start, list};
 use super::table::{self, Align, column, expendable};
-use crate::bytes::{Bytes, Gap, Units, grouped};
+use crate::model::bytes::{Bytes, Gap, Units, grouped};
 use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason};
 
 /// How much of a container's id is shown, as its runtime does.

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
-use crate::census::Tally;
+use crate::filesystems::limits::Limits;
 use crate::holders::{Identity, Program, Service};
-use crate::ledger::{Ledger, Views};
-use crate::limits::Limits;
+use crate::model::ledger::{Ledger, Views};
+use crate::model::usage::Tally;
 use crate::report::{
     self, Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run,
     SCHEMA_VERSION, Severity, Skipped, Tool, UnattributedReason,
@@ -90,7 +90,7 @@ fn tally(tenths: u64, inodes: u64) -> Tally {
 /// A filesystem of 100 GiB with these views.
 fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
     let ledger = Ledger::close(views);
-    let row = |row: &crate::ledger::Row| Row {
+    let row = |row: &crate::model::ledger::Row| Row {
         cause: row.cause,
         bytes: row.bytes,
         basis: row.basis,
@@ -104,7 +104,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         largest: None,
     });
     let free = (100 * GIB).saturating_sub(views.used.0);
-    let place = crate::remedy::Place { mountpoint: "/".as_ref(), is_listed: true };
+    let place = crate::model::remedies::Place { mountpoint: "/".as_ref(), is_listed: true };
     Filesystem {
         mountpoint: "/".into(),
         root: "/".into(),
@@ -131,7 +131,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         gap_bytes: ledger.gap,
         ledger: ledger.rows.iter().map(row).collect(),
         unexplained_bound_bytes: ledger.bound,
-        remedies: crate::remedy::advise(&holders, hidden.as_slice(), place),
+        remedies: crate::model::remedies::advise(&holders, hidden.as_slice(), place),
         holders,
         unattributed_reasons: Vec::new(),
         hidden: hidden.into_iter().collect(),
@@ -229,8 +229,8 @@ fn what_mount_points_hide() {
         |path: &str, tenths, inodes| Entry { path: path.into(), bytes: Bytes(tenths * TENTH), inodes };
     disk.hidden[0].largest =
         Some(vec![entry("/var/lib/docker/overlay2", 18, 290), entry("/var/lib/docker/old\nimage.tar", 3, 1)]);
-    let place = crate::remedy::Place { mountpoint: "/".as_ref(), is_listed: false };
-    disk.remedies = crate::remedy::advise(&disk.holders, &disk.hidden, place);
+    let place = crate::model::remedies::Place { mountpoint: "/".as_ref(), is_listed: false };
+    disk.remedies = crate::model::remedies::advise(&disk.holders, &disk.hidden, place);
     let empty =
         |path: &str, largest| Hidden { mountpoint: path.into(), bytes: Bytes(4096), inodes: 1, largest };
     disk.hidden.extend([
@@ -317,7 +317,7 @@ fn several_filesystems_one_dead_one_interrupted() {
     let mut inodes =
         filesystem(&Views { used: Bytes(GIB), visible: tally(10, 7), ..Views::default() }, Vec::new());
     (inodes.mountpoint, inodes.capacity.inodes_free) = ("/mail".into(), 0);
-    inodes.findings = crate::findings::find(&crate::findings::Evidence {
+    inodes.findings = crate::model::findings::find(&crate::model::findings::Evidence {
         mountpoint: &inodes.mountpoint,
         source: &inodes.source,
         fstype: &inodes.fstype,

@@ -1,0 +1,12 @@
+//! What each command does, step by step. Only this room puts the others together.
+
+pub(crate) mod assemble;
+pub(crate) mod deleted;
+pub(crate) mod destination;
+pub mod error;
+pub(crate) mod explain;
+pub(crate) mod recover;
+pub mod refusal;
+pub(crate) mod release;
+pub(crate) mod survey;
+pub(crate) mod verified_file;

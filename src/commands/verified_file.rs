@@ -1,0 +1,251 @@
+//! A deleted file, found once and opened once: what was shown is what is acted on.
+//! The descriptor stays that very inode, whatever becomes of the process, its number, and the number
+//! of its descriptor; everything that is done later goes through it.
+
+mod task;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, readlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, faccessat};
+
+use crate::commands::refusal::Refusal;
+use crate::filesystems::{self as fs, Unlinked};
+use crate::holders::{self, Held, Hold};
+use crate::model::capability::Capability;
+use crate::model::escape;
+use crate::model::file_spec::{Via, What};
+use crate::mounts::locate::{self, Target};
+use crate::mounts::{Mounts, mountinfo};
+use crate::sys::detached::within;
+use crate::sys::stat::{Stat, is_stand_in, statx_fd};
+pub use task::Task;
+
+/// Which file, and what it has to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// How it was named.
+    pub what: What,
+    /// Where an inode number counts.
+    pub filesystem: Option<PathBuf>,
+    /// The number it must have.
+    pub inode: Option<u64>,
+    /// How long to wait for the filesystem's own list.
+    pub timeout: Duration,
+}
+
+/// A file without a name that stays the same inode.
+#[derive(Debug)]
+pub struct Opened {
+    /// How it was named.
+    pub what: What,
+    /// As it was when it was opened.
+    pub stat: Stat,
+    /// Its last name; none if it never had one, or where that is not known.
+    pub path: Option<PathBuf>,
+    /// Who holds it; none where it was found by its number.
+    pub task: Option<Task>,
+    /// Opened with `O_PATH`: without any effect on the file.
+    inode: OwnedFd,
+}
+
+impl Opened {
+    /// Finds and opens it. Refused is what has a name, what is no ordinary file and, where a number was
+    /// given, what has another.
+    pub fn open(wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
+        let opened = match wanted.what {
+            What::Inode(number) => Self::by_number(number, wanted, mounts),
+            What::Held { task, via } => Self::by_holder(task, via, wanted, mounts),
+        }?;
+        let found = opened.stat.inode;
+        match wanted.inode {
+            Some(expected) if expected != found => {
+                Err(Refusal::OtherInode { what: wanted.what, expected, found })
+            }
+            _ => opened.check().map(|_| opened),
+        }
+    }
+
+    /// One that a scan or the filesystem has listed: through the first of its holders that still leads
+    /// to it, else by its number on the filesystem of `target`.
+    pub fn listed(held: &Held, target: &Target, mounts: &Mounts, timeout: Duration) -> Result<Self, Refusal> {
+        let mut wanted = Wanted {
+            what: What::Inode(held.stat.inode),
+            filesystem: Some(target.mount.mountpoint.clone()),
+            inode: Some(held.stat.inode),
+            timeout,
+        };
+        for what in held.holds.iter().filter_map(named_by) {
+            match Self::open(&Wanted { what, ..wanted.clone() }, mounts) {
+                Ok(opened) if opened.stat.identity() == held.stat.identity() => return Ok(opened),
+                // Nor will it to the next.
+                Err(refusal @ Refusal::NoAnswer { .. }) => return Err(refusal),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        wanted.inode = None;
+        let found = Self::by_number(held.stat.inode, &wanted, mounts)?;
+        found.check().map(|_| found)
+    }
+
+    fn by_holder(number: i32, via: Via, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
+        let what = wanted.what;
+        let task = Task::open(number, what)?;
+        if !task.answers(via, wanted.timeout) {
+            return Err(Refusal::NoAnswer { subject: what.to_string(), timeout: wanted.timeout });
+        }
+        let inode = match via {
+            Via::Descriptor(descriptor) => task.link(&format!("fd/{descriptor}"), what)?,
+            Via::Executable => task.link("exe", what)?,
+            Via::Mapping => task.mapping(what, wanted.inode, mounts)?,
+        };
+        let stat = statx_fd(inode.as_fd()).map_err(|errno| Refusal::system(&what, errno))?;
+        Ok(Self { what, path: last_name(&inode, &stat), stat, task: Some(task), inode })
+    }
+
+    fn by_number(number: u64, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
+        /// Reading the volume, searching btrfs and asking XFS, then opening by handle.
+        const NEEDS: [Capability; 2] = [Capability::SysAdmin, Capability::DacReadSearch];
+        let (what, timeout) = (wanted.what, wanted.timeout);
+        let path = wanted.filesystem.as_deref().ok_or(Refusal::WhichFilesystem(what))?;
+        let Target { mount, root, .. } = locate::holding(path, mounts, timeout)?;
+        let failed = |errno| match errno {
+            Errno::ETIMEDOUT => Refusal::NoAnswer { subject: escape::path(path), timeout },
+            errno => Refusal::denied_or(&what, errno, &NEEDS),
+        };
+        let root = root.map_err(failed)?;
+        let (asked, descriptor) = (mount.clone(), Arc::clone(&root));
+        let list = within(timeout, move || fs::open_unlinked(&asked, descriptor.as_fd(), number));
+        let list = list.unwrap_or(Err(Errno::ETIMEDOUT)).map_err(failed)?;
+        let mountpoint = mount.mountpoint;
+        let Some(mut list) = list else {
+            return Err(Refusal::NoList { what, mountpoint, fstype: mount.fstype });
+        };
+        match (list.pop(), list.is_empty()) {
+            (None, _) => Err(Refusal::NotListed { what, mountpoint }),
+            (Some(_), false) => Err(Refusal::Ambiguous {
+                what,
+                choice: "in several subvolumes; name a holder (PID:FD)".into(),
+            }),
+            (Some((inode, Unlinked { stat, path })), true) => {
+                Ok(Self { what, stat, path, task: None, inode })
+            }
+        }
+    }
+
+    /// What it is now. Refused is what has got a name meanwhile (linkat(2) can give one to what was made
+    /// with `O_TMPFILE`), and what is no ordinary file.
+    pub fn check(&self) -> Result<Stat, Refusal> {
+        let what = self.what;
+        let stat = statx_fd(self.inode.as_fd()).map_err(|errno| Refusal::system(&what, errno))?;
+        if !stat.is_file() {
+            return Err(Refusal::NotAFile { what, directory: stat.is_directory() });
+        }
+        if stat.links > 0 {
+            let path = self.path.clone().filter(|path| path.exists());
+            return Err(Refusal::Named { what, path });
+        }
+        Ok(stat)
+    }
+
+    /// Opens it for reading; its access time stays as it is where the kernel grants that.
+    pub fn reader(&self) -> Result<File, Refusal> {
+        let opened = match self.reopen(OFlag::O_RDONLY | OFlag::O_NOATIME) {
+            // Only for root and the owner: open(2).
+            Err(Errno::EPERM) => self.reopen(OFlag::O_RDONLY),
+            result => result,
+        };
+        opened.map_err(|errno| Refusal::denied_or(&self.what, errno, &[Capability::DacReadSearch]))
+    }
+
+    /// Whether it may be written to, without opening it.
+    pub fn may_be_written(&self) -> Result<(), Refusal> {
+        let link = self.link();
+        let access = faccessat(AT_FDCWD, link.as_str(), AccessFlags::W_OK, AtFlags::AT_EACCESS);
+        access.map_err(|errno| self.not_writable(errno))
+    }
+
+    /// Opens it for writing.
+    pub fn writer(&self) -> Result<File, Refusal> {
+        self.reopen(OFlag::O_WRONLY).map_err(|errno| self.not_writable(errno))
+    }
+
+    fn not_writable(&self, errno: Errno) -> Refusal {
+        match errno {
+            Errno::ETXTBSY => Refusal::InUse(self.what),
+            errno => Refusal::denied_or(&self.what, errno, &[Capability::DacOverride]),
+        }
+    }
+
+    fn reopen(&self, flags: OFlag) -> Result<File, Errno> {
+        open(self.link().as_str(), flags | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
+    }
+
+    fn link(&self) -> String {
+        format!("/proc/self/fd/{}", self.inode.as_raw_fd())
+    }
+
+    /// The file with the holder through which it was found.
+    pub fn held(&self) -> Held {
+        let hold = match (self.what, &self.task) {
+            (What::Held { via, .. }, Some(task)) => {
+                let via = match via {
+                    Via::Descriptor(number) => holders::Via::Descriptor { number, info: None },
+                    Via::Mapping => holders::Via::Mapping,
+                    Via::Executable => holders::Via::Executable,
+                };
+                Some(Hold { pid: task.process(), tid: task.thread(), via })
+            }
+            _ => None,
+        };
+        Held {
+            stat: self.stat,
+            path: self.path.clone(),
+            holds: hold.into_iter().collect(),
+            kernel: Vec::new(),
+        }
+    }
+
+    /// Whether it is on a filesystem that is mounted here or where its holder is. What is on none (a
+    /// memfd, System V shared memory) is memory that no df counts.
+    pub fn is_on_a_mount(&self, mounts: &Mounts) -> bool {
+        self.task.as_ref().is_none_or(|task| task.shows_mount_of(&self.stat, mounts))
+    }
+}
+
+/// How `WHAT` names that hold; none for directories, and for what only passes through a descriptor.
+fn named_by(hold: &Hold) -> Option<What> {
+    let via = match hold.via {
+        holders::Via::Descriptor { number, .. } => Via::Descriptor(number),
+        holders::Via::Mapping => Via::Mapping,
+        holders::Via::Executable => Via::Executable,
+        holders::Via::WorkingDirectory
+        | holders::Via::RootDirectory
+        | holders::Via::Socket { .. }
+        | holders::Via::Ring { .. } => return None,
+    };
+    Some(What::Held { task: hold.tid.unwrap_or(hold.pid), via })
+}
+
+fn last_name(inode: &OwnedFd, stat: &Stat) -> Option<PathBuf> {
+    let link = format!("/proc/self/fd/{}", inode.as_raw_fd());
+    let name = readlinkat(AT_FDCWD, link.as_str()).ok()?.into_vec();
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(&name).to_vec();
+    let path = PathBuf::from(OsString::from_vec(name));
+    path.file_name()?;
+    (!is_stand_in(&path, stat.inode)).then_some(path)
+}
+
+/// The mount ids in a mountinfo file.
+fn mount_ids(mountinfo: &Path) -> Vec<u64> {
+    let text = std::fs::read(mountinfo).unwrap_or_default();
+    mountinfo::parse(&text).into_iter().map(|mount| mount.id).collect()
+}

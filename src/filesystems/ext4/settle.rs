@@ -1,0 +1,88 @@
+//! A volume changes while it is read. What was copied at the wrong moment looks damaged, and has to
+//! be looked at again before it is called so.
+
+use std::thread::sleep;
+
+use nix::errno::Errno;
+
+use super::format::CORRUPT;
+use super::iget::Iget;
+use super::inode::Inode;
+use super::own::Role;
+use super::volume::Volume;
+use crate::filesystems::Damaged;
+
+/// How often something is looked at before it is taken for damaged: with a millisecond to begin with,
+/// for a second. Whoever changes it may have to wait for a processor in the middle of that.
+const TRIES: u32 = 10;
+
+/// So many inodes at once do not look damaged because they are being written.
+const MOST_DOUBTFUL: usize = 1 << 14;
+
+/// Calls `look` until that makes sense. The volume's pause lies behind the first try, twice that behind the next.
+pub(super) fn until_sound<T>(
+    volume: &Volume<'_>,
+    mut look: impl FnMut() -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    for doubled in 0..TRIES {
+        match look() {
+            Err(CORRUPT) => sleep(volume.pause() * (1 << doubled)),
+            looked => return looked,
+        }
+    }
+    Err(CORRUPT)
+}
+
+/// Calls `look` with a fresh copy of a directory's inode until that makes sense; `None` when it is no
+/// directory any more.
+pub(super) fn settled<T>(
+    volume: &Volume<'_>,
+    directory: u32,
+    mut look: impl FnMut(Inode<'_>) -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
+    until_sound(volume, || {
+        let raw = volume.inode(directory)?;
+        let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+        if !inode.is_directory() || inode.links() == 0 {
+            return Ok(None);
+        }
+        look(inode).map(Some)
+    })
+}
+
+/// Looks again at inodes that look damaged, at all of them together. Calls `sound` with those that do not
+/// any more, and returns the others. Those that are not in use any more are neither.
+pub(super) fn settled_inodes(
+    iget: &Iget<'_>,
+    mut doubtful: Vec<u32>,
+    mut sound: impl FnMut(u32, Inode<'_>) -> Result<(), Errno>,
+) -> Result<Vec<Damaged>, Errno> {
+    if doubtful.len() > MOST_DOUBTFUL {
+        return Err(CORRUPT);
+    }
+    let volume = iget.volume;
+    let mut damaged = Vec::new();
+    for doubled in 0..TRIES {
+        damaged.clear();
+        for number in std::mem::take(&mut doubtful) {
+            let raw = volume.inode(number)?;
+            let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+            if !volume.is_in_use(number)? {
+                continue;
+            }
+            let role = Role::of(volume, number, inode);
+            match iget.check(role, number, inode) {
+                Ok(()) => sound(number, inode)?,
+                Err(errno) => {
+                    doubtful.push(number);
+                    damaged.push(Damaged { inode: number.into(), errno });
+                }
+            }
+        }
+        if damaged.is_empty() {
+            break;
+        }
+        sleep(volume.pause() * (1 << doubled));
+    }
+    Ok(damaged)
+}

@@ -1,0 +1,13 @@
+//! Values and rules. No I/O: everything here can be tested with plain values.
+
+pub mod bytes;
+pub(crate) mod capability;
+pub(crate) mod escape;
+pub mod file_spec;
+pub mod findings;
+pub mod group_by;
+pub mod ledger;
+pub(crate) mod monitor;
+pub mod remedies;
+pub(crate) mod skips;
+pub(crate) mod usage;

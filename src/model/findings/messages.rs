@@ -1,0 +1,244 @@
+//! The sentences, with names that stay on their line and commands that a shell takes.
+
+use std::path::Path;
+
+use super::Evidence;
+use crate::filesystems::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
+use crate::model::bytes::{Bytes, Units, grouped};
+use crate::model::escape;
+use crate::report::{Capacity, Severity};
+
+/// What the sentences call the filesystem.
+pub(super) struct Names {
+    fstype: String,
+    mountpoint: String,
+    source: String,
+    is_root: bool,
+}
+
+fn size(bytes: Bytes) -> String {
+    Units::Binary.format(bytes)
+}
+
+/// A path as a shell takes it.
+fn word(path: &Path) -> String {
+    escape::shell_path(path, true)
+}
+
+/// A number one and a half times as large, in whole MiB: what a limit may be raised to.
+fn raised(bytes: Bytes) -> String {
+    let mib = bytes.0.div_ceil(1 << 20);
+    format!("{}M", mib.saturating_add(mib.div_ceil(2)))
+}
+
+pub(super) fn memory(used: Bytes, all: Bytes) -> String {
+    let percent = used.0.saturating_mul(100).checked_div(all.0).unwrap_or(0);
+    format!(
+        "its files take up {} of memory or swap, {percent} % of the machine's {}, until they are deleted",
+        size(used),
+        size(all)
+    )
+}
+
+pub(super) fn image(image: &Image, needed: Bytes) -> String {
+    format!(
+        "its disk is the sparse file {}, which may still need {}, but only {} are available where that \
+         lies: make room there, or writing here fails",
+        escape::path(&image.path),
+        size(needed),
+        size(image.available)
+    )
+}
+
+/// A filter (btrfs-balance(8)) that takes the chunks that are not fuller than the average, of which there
+/// is always one, and no more of them than it takes to get two back.
+fn balance(chunks: &Chunks) -> String {
+    let average = chunks.data_used.0.saturating_mul(100).checked_div(chunks.data.0).unwrap_or(0);
+    let usage = average.min(98) + 1;
+    let limit = 200_u64.div_ceil(100 - usage);
+    format!("{usage},limit={limit}")
+}
+
+impl Names {
+    pub(super) fn of(evidence: &Evidence<'_>) -> Self {
+        Self {
+            fstype: evidence.fstype.to_owned(),
+            mountpoint: word(evidence.mountpoint),
+            source: word(evidence.source),
+            is_root: evidence.mountpoint == Path::new("/"),
+        }
+    }
+
+    /// How to have it checked, which takes that it is not mounted.
+    fn check(&self) -> String {
+        if self.is_root {
+            "have it checked at the next start with fsck.mode=force on the kernel's command line".to_owned()
+        } else {
+            format!("unmount it and run `e2fsck -f {}`", self.source)
+        }
+    }
+
+    pub(super) fn refusal(&self, refusal: Refusal, errors: Option<u64>) -> String {
+        let noted = errors.map(|errors| format!(" ({errors} noted so far)")).unwrap_or_default();
+        match refusal {
+            Refusal::ReadOnly => {
+                format!("the kernel has made it read-only after an error{noted}: {}", self.check())
+            }
+            Refusal::ShutDown => format!(
+                "the kernel has shut it down{noted}, nothing on it can be read or written: {}",
+                self.check()
+            ),
+        }
+    }
+
+    pub(super) fn counters(&self, whole: Bytes, free: Bytes) -> String {
+        let (size, free) = (size(whole), size(free));
+        format!(
+            "its own counters are wrong: of {size} {free} are said to be free, and no sum can be right: {}",
+            self.check()
+        )
+    }
+
+    pub(super) fn errors(&self, errors: u64) -> String {
+        let what = if errors == 1 { "an error was".to_owned() } else { format!("{errors} errors were") };
+        format!("{what} found in it since its last repair: {}", self.check())
+    }
+
+    pub(super) fn metadata(&self, chunks: &Chunks, severity: Severity) -> String {
+        let at = &self.mountpoint;
+        let (state, without_space) = match severity {
+            Severity::Warning => {
+                (format!("its metadata can grow by {} only", size(chunks.metadata_left)), String::new())
+            }
+            Severity::Critical => (
+                "its metadata is full, and it may refuse to store anything".to_owned(),
+                format!(
+                    "; if there is no space even for that, -dusage=0 takes none, deleting files makes some, \
+                     and `btrfs device add DEVICE {at}` lends it some until `btrfs device remove DEVICE {at}`"
+                ),
+            ),
+        };
+        format!(
+            "{state}, though {} of what is set aside for data are unused: `btrfs balance start -dusage={} {at}` \
+             gives some of that back by moving data together, which keeps the disk busy{without_space}",
+            size(chunks.data.saturating_sub(chunks.data_used)),
+            balance(chunks)
+        )
+    }
+
+    pub(super) fn snapshots(&self, count: usize) -> String {
+        let (what, keep) = if count == 1 { ("a snapshot", "keeps") } else { ("snapshots", "keep") };
+        let number = if count == 1 { String::new() } else { format!("{} ", grouped(count as u64)) };
+        format!(
+            "{number}{what} {keep} files that are deleted or overwritten elsewhere, and their space: `btrfs \
+             subvolume list -s {}` lists them, and `btrfs subvolume delete PATH` frees, little by little, \
+             what only that one has, which is lost",
+            self.mountpoint
+        )
+    }
+
+    pub(super) fn inodes(&self, free: u64, all: u64) -> String {
+        let advice = if self.fstype == "tmpfs" {
+            let more = all.saturating_mul(2);
+            format!("`mount -o remount,nr_inodes={more} {}` allows more", self.mountpoint)
+        } else {
+            "each file takes one, so delete files, however small".to_owned()
+        };
+        format!("out of inodes, not of space: {free} of {all} inodes are free; {advice}")
+    }
+
+    pub(super) fn reserve(&self, capacity: &Capacity, is_large: bool) -> String {
+        let advice = if is_large {
+            format!("`tune2fs -m 1 {}` reserves 1 % only", self.source)
+        } else {
+            "delete files".to_owned()
+        };
+        let whom = capacity.reserved_for();
+        format!(
+            "only what is reserved for {whom} is left, {} of {}, and others can store nothing: {advice}",
+            size(capacity.reserved_bytes),
+            size(capacity.size_bytes)
+        )
+    }
+
+    pub(super) fn memory_limit(&self, left: Bytes, limit: Bytes) -> String {
+        format!(
+            "{} of the {} that it may hold are left: `mount -o remount,size={} {}` raises the limit, and \
+             what it holds takes up memory",
+            size(left),
+            size(limit),
+            raised(limit),
+            self.mountpoint
+        )
+    }
+
+    pub(super) fn directory(&self, path: &Path, length: Bytes, limit: Bytes) -> String {
+        format!(
+            "the directory {} may not grow, its names take up {} and max_dir_size_kb allows {}: `mount -o \
+             remount,max_dir_size_kb=0 {}` lifts that",
+            escape::path(path),
+            size(length),
+            size(limit),
+            self.mountpoint
+        )
+    }
+
+    pub(super) fn directory_index(&self, path: &Path, length: Bytes, percent: u64) -> String {
+        format!(
+            "the directory {} may refuse new names, as they take up {} and its index is {percent} % full: \
+             spread its files over several directories, or `tune2fs -O large_dir {}` and mount it anew",
+            escape::path(path),
+            size(length),
+            self.source
+        )
+    }
+
+    pub(super) fn quota(&self, quota: &Quota, more: usize) -> String {
+        let (owner, command) = self.owner(&quota.owner);
+        let (used, limit) = match quota.amount {
+            Amount::Bytes => (size(Bytes(quota.used)), size(Bytes(quota.limit))),
+            Amount::Inodes => (grouped(quota.used), format!("{} files", grouped(quota.limit))),
+        };
+        let state = if quota.refuses { "is used up" } else { "is nearly used up" };
+        let state = if quota.used > quota.limit && !quota.refuses {
+            "is exceeded, which is allowed for a time only"
+        } else {
+            state
+        };
+        let more = match more {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("the quota of {owner} {state}, {used} of {limit}{more}: `{command}` changes it")
+    }
+
+    fn owner(&self, owner: &Owner) -> (String, String) {
+        let edit = |kind: &str, name: &str, option: &str| {
+            let command = format!("edquota {option} {}", escape::shell(name, true));
+            (format!("{kind} {}", escape::bytes(name.as_bytes())), command)
+        };
+        match owner {
+            Owner::User(name) => edit("user", name, "-u"),
+            Owner::Group(name) => edit("group", name, "-g"),
+            Owner::Project(id) => edit("project", &id.to_string(), "-P"),
+            Owner::Qgroup(id) => {
+                let command = format!("btrfs qgroup limit SIZE {id} {}", self.mountpoint);
+                (format!("qgroup {id}"), command)
+            }
+        }
+    }
+
+    pub(super) fn never_grown(&self, device: &Device) -> String {
+        let command = match self.fstype.as_str() {
+            "xfs" => format!("xfs_growfs {}", self.mountpoint),
+            "btrfs" => format!("btrfs filesystem resize {}:max {}", device.number, self.mountpoint),
+            _ => format!("resize2fs {}", word(&device.node)),
+        };
+        format!(
+            "it takes up only {} of {}, which has {}: `{command}` gives it the rest",
+            size(device.used),
+            escape::path(&device.node),
+            size(device.size)
+        )
+    }
+}

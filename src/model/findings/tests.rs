@@ -1,0 +1,267 @@
+//! What is found from which figures. Whether the figures are read right, tests/findings.rs asks.
+
+use super::*;
+use crate::filesystems::limits::{Amount, Chunks, Device, Owner, Refusal};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// 100 GiB with enough of everything.
+fn roomy() -> Capacity {
+    Capacity {
+        size_bytes: Bytes(100 * GIB),
+        used_bytes: Bytes(40 * GIB),
+        free_bytes: Bytes(60 * GIB),
+        available_bytes: Bytes(55 * GIB),
+        reserved_bytes: Bytes(5 * GIB),
+        inodes: 1_000_000,
+        inodes_free: 900_000,
+        ..Capacity::default()
+    }
+}
+
+/// 16 KiB nodes, and data of which a third is unused.
+fn roomy_chunks() -> Chunks {
+    Chunks {
+        data: Bytes(90 * GIB),
+        data_used: Bytes(60 * GIB),
+        metadata: Bytes(2 * GIB),
+        metadata_left: Bytes(GIB),
+        operation: Bytes(8 * MIB),
+    }
+}
+
+fn found_on(fstype: &str, capacity: &Capacity, limits: &Limits) -> Vec<Finding> {
+    let longest = ("/srv/many\nnames".into(), Bytes(10 * MIB));
+    find(&Evidence {
+        mountpoint: Path::new("/srv/it's"),
+        source: Path::new("/dev/sdb1"),
+        fstype,
+        capacity,
+        limits,
+        longest_directory: Some(&longest),
+    })
+}
+
+/// The code and the severity of the only finding, or nothing.
+fn only(findings: &[Finding]) -> Option<(FindingCode, Severity)> {
+    assert!(findings.len() < 2, "{findings:#?}");
+    findings.first().map(|finding| (finding.code, finding.severity))
+}
+
+#[test]
+fn nothing_is_told_of_a_healthy_filesystem() {
+    let healthy = Limits {
+        errors: Some(0),
+        directory: Some(Bytes(11 * MIB)),
+        directory_index: Some(Bytes(GIB)),
+        devices: vec![Device {
+            number: 1,
+            node: "/dev/sdb1".into(),
+            size: Bytes(100 * GIB),
+            used: Bytes(100 * GIB - MIB),
+        }],
+        image: Some(Image { path: "/image".into(), holes: Bytes(70 * GIB), available: Bytes(60 * GIB) }),
+        memory: Some(Bytes(200 * GIB)),
+        chunks: Some(roomy_chunks()),
+        snapshots: Some(7),
+        ..Limits::default()
+    };
+    for fstype in ["ext4", "xfs", "btrfs", "tmpfs"] {
+        assert_eq!(only(&found_on(fstype, &roomy(), &healthy)), None);
+        assert_eq!(only(&found_on(fstype, &roomy(), &Limits::default())), None);
+    }
+    let full =
+        Capacity { available_bytes: Bytes(0), free_bytes: Bytes(0), reserved_bytes: Bytes(0), ..roomy() };
+    assert_eq!(only(&found_on("ext4", &full, &Limits::default())), None, "of bytes, which the ledger tells");
+}
+
+#[test]
+fn below_one_percent_of_the_inodes_is_told() {
+    let with = |inodes, inodes_free| {
+        only(&found_on("ext4", &Capacity { inodes, inodes_free, ..roomy() }, &Limits::default()))
+    };
+    assert_eq!(with(0, 0), None);
+    assert_eq!(with(1000, 10), None);
+    assert_eq!(with(1000, 9), Some((FindingCode::InodesExhausted, Severity::Warning)));
+    assert_eq!(with(1000, 0), Some((FindingCode::InodesExhausted, Severity::Critical)));
+    let full = Capacity { inodes: 1000, inodes_free: 1, available_bytes: Bytes(GIB - 1), ..roomy() };
+    assert_eq!(only(&found_on("xfs", &full, &Limits::default())), None, "of space, too");
+}
+
+#[test]
+fn the_reserve_is_told_when_only_that_is_left() {
+    let with = |available: u64, fstype| {
+        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        found_on(fstype, &capacity, &Limits::default())
+    };
+    let told = Some((FindingCode::OnlyReserveLeft, Severity::Critical));
+    assert_eq!(only(&with(0, "ext4")), told);
+    assert_eq!(only(&with(MIB - 1, "ext2")), told);
+    assert_eq!(only(&with(MIB, "ext4")), None, "a megabyte is left");
+    assert_eq!(only(&with(0, "xfs")), None, "is nobody's");
+    assert_eq!(
+        with(0, "ext4")[0].message,
+        "only what is reserved for root is left, 5.0 GiB of 100.0 GiB, and others can store nothing: \
+         `tune2fs -m 1 /dev/sdb1` reserves 1 % only"
+    );
+    let theirs =
+        Capacity { available_bytes: Bytes(0), reserved_bytes: Bytes(GIB), reserved_gid: Some(7), ..roomy() };
+    let message = &found_on("ext3", &theirs, &Limits::default())[0].message;
+    assert!(message.contains("reserved for root and GID 7 is left, 1.0 GiB"), "{message}");
+    assert!(message.ends_with("delete files"), "{message}");
+}
+
+#[test]
+fn errors_are_told_and_what_became_of_them() {
+    let with = |refuses, errors| found_on("ext4", &roomy(), &Limits { refuses, errors, ..Limits::default() });
+    assert_eq!(only(&with(None, Some(1))), Some((FindingCode::ErrorsNoted, Severity::Warning)));
+    for refusal in [Refusal::ReadOnly, Refusal::ShutDown] {
+        let found = with(Some(refusal), Some(3));
+        assert_eq!(only(&found), Some((FindingCode::ReadOnlyAfterErrors, Severity::Critical)));
+        assert!(found[0].message.contains("(3 noted so far)"), "{found:?}");
+        assert!(found[0].message.contains("`e2fsck -f /dev/sdb1`"), "{found:?}");
+    }
+}
+
+#[test]
+fn metadata_is_full_when_it_cannot_grow_though_data_could() {
+    let with = |metadata_left, data_used| {
+        let chunks =
+            Chunks { metadata_left: Bytes(metadata_left), data_used: Bytes(data_used), ..roomy_chunks() };
+        let chunks = Some(chunks);
+        found_on("btrfs", &roomy(), &Limits { chunks, ..Limits::default() })
+    };
+    let told = |severity| Some((FindingCode::MetadataFull, severity));
+    assert_eq!(only(&with(8 * MIB - 1, 60 * GIB)), told(Severity::Critical));
+    let warned = with(16 * MIB - 1, 60 * GIB);
+    assert_eq!(only(&warned), told(Severity::Warning));
+    assert_eq!(
+        warned[0].message,
+        "its metadata can grow by 16.0 MiB only, though 30.0 GiB of what is set aside for data are unused: \
+         `btrfs balance start -dusage=67,limit=7 '/srv/it'\\''s'` gives some of that back by moving data \
+         together, which keeps the disk busy"
+    );
+    assert_eq!(only(&with(21 * MIB, 60 * GIB)), None, "more than a percent");
+    assert_eq!(only(&with(0, 89 * GIB)), told(Severity::Critical));
+    assert_eq!(only(&with(0, 89 * GIB + 1)), None, "data is full, too");
+    let nearly = &with(0, 89 * GIB)[0].message;
+    assert!(nearly.contains("-dusage=99,limit=200 "), "{nearly}");
+    assert!(nearly.contains("`btrfs device add DEVICE '/srv/it'"), "{nearly}");
+}
+
+#[test]
+fn snapshots_are_told_when_space_is_short() {
+    let with = |available, metadata_left, snapshots| {
+        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        let chunks = Some(Chunks { metadata_left: Bytes(metadata_left), ..roomy_chunks() });
+        let limits = Limits { chunks, snapshots, ..Limits::default() };
+        found_on("btrfs", &capacity, &limits)
+    };
+    let told = Some((FindingCode::SnapshotsKept, Severity::Warning));
+    let many = with(5 * GIB - 1, GIB, Some(1234));
+    assert_eq!(only(&many), told);
+    assert!(many[0].message.starts_with("1,234 snapshots keep files"), "{many:?}");
+    let one = with(0, GIB, Some(1));
+    assert!(one[0].message.starts_with("a snapshot keeps files"), "{one:?}");
+    assert_eq!(only(&with(5 * GIB, GIB, Some(1))), None);
+    assert_eq!(only(&with(0, GIB, Some(0))), None);
+    assert_eq!(only(&with(0, GIB, None)), None);
+    let codes: Vec<_> = with(50 * GIB, 0, Some(1)).iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [FindingCode::MetadataFull, FindingCode::SnapshotsKept]);
+}
+
+#[test]
+fn a_directory_that_may_not_grow_is_told() {
+    let with = |directory, directory_index| {
+        let limits = Limits { directory, directory_index, ..Limits::default() };
+        found_on("ext4", &roomy(), &limits)
+    };
+    let at = |mib| Some(Bytes(mib * MIB));
+    assert_eq!(only(&with(at(10), None)), Some((FindingCode::DirectoryAtLimit, Severity::Critical)));
+    assert_eq!(only(&with(at(11), None)), None);
+    let full = with(None, at(15));
+    assert_eq!(only(&full), Some((FindingCode::DirectoryIndexFull, Severity::Warning)));
+    assert_eq!(
+        full[0].message,
+        "the directory /srv/many\\nnames may refuse new names, as they take up 10.0 MiB and its index is \
+         66 % full: spread its files over several directories, or `tune2fs -O large_dir /dev/sdb1` and mount \
+         it anew"
+    );
+    assert_eq!(only(&with(None, at(17))), None);
+}
+
+#[test]
+fn an_image_is_told_of_that_cannot_be_filled() {
+    let with = |holes, available| {
+        let image = Image { path: "/image".into(), holes: Bytes(holes), available: Bytes(available) };
+        only(&found_on("ext4", &roomy(), &Limits { image: Some(image), ..Limits::default() }))
+    };
+    let told = |severity| Some((FindingCode::ImageWithoutSpace, severity));
+    assert_eq!(with(50 * GIB, 0), told(Severity::Critical));
+    assert_eq!(with(50 * GIB, 49 * GIB), told(Severity::Warning));
+    assert_eq!(with(70 * GIB, 59 * GIB), told(Severity::Warning));
+    assert_eq!(with(70 * GIB, 60 * GIB), None, "no more is free");
+    assert_eq!(with(0, 0), None, "no hole");
+}
+
+#[test]
+fn what_takes_up_memory_is_told() {
+    let with = |available, memory| {
+        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        let memory = Some(Bytes(memory * GIB));
+        found_on("tmpfs", &capacity, &Limits { memory, ..Limits::default() })
+    };
+    let limit = with(0, 1000);
+    assert_eq!(only(&limit), Some((FindingCode::MemoryLimitReached, Severity::Critical)));
+    let message = &limit[0].message;
+    assert!(message.contains(r"`mount -o remount,size=153600M '/srv/it'\''s'`"), "{message}");
+    let much = with(50 * GIB, 100);
+    assert_eq!(only(&much), Some((FindingCode::MemoryTaken, Severity::Warning)));
+    assert!(much[0].message.contains("40.0 GiB of memory or swap, 40 % of the machine's 100.0 GiB"));
+}
+
+#[test]
+fn the_worst_quota_is_told_with_how_many_more() {
+    let quota = |used, refuses| Quota {
+        owner: Owner::User("eve; rm -rf".into()),
+        amount: Amount::Bytes,
+        used,
+        limit: 10 * MIB,
+        refuses,
+    };
+    let quotas = vec![quota(11 * MIB, false), quota(10 * MIB, true), quota(9 * MIB, false)];
+    let found = found_on("ext4", &roomy(), &Limits { quotas, ..Limits::default() });
+    assert_eq!(only(&found), Some((FindingCode::QuotaReached, Severity::Critical)));
+    assert_eq!(
+        found[0].message,
+        "the quota of user eve; rm -rf is used up, 10.0 MiB of 10.0 MiB (and 2 more): `edquota -u 'eve; rm \
+         -rf'` changes it"
+    );
+}
+
+#[test]
+fn a_device_with_room_is_told_and_how_to_use_it() {
+    let with = |fstype, used| {
+        let device = Device { number: 2, node: "/dev/sdc".into(), size: Bytes(10 * GIB), used: Bytes(used) };
+        found_on(fstype, &roomy(), &Limits { devices: vec![device], ..Limits::default() })
+    };
+    for (fstype, command) in [
+        ("ext4", "`resize2fs /dev/sdc`"),
+        ("xfs", r"`xfs_growfs '/srv/it'\''s'`"),
+        ("btrfs", r"`btrfs filesystem resize 2:max '/srv/it'\''s'`"),
+    ] {
+        let found = with(fstype, 9 * GIB);
+        assert_eq!(only(&found), Some((FindingCode::NeverGrown, Severity::Warning)));
+        assert!(found[0].message.contains(command), "{found:?}");
+    }
+    assert_eq!(only(&with("xfs", 10 * GIB - 50 * MIB)), None, "less than a percent");
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let limits = Limits { errors: Some(1), ..Limits::default() };
+    let found = found_on("ext4", &Capacity { inodes_free: 0, ..roomy() }, &limits);
+    let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, [FindingCode::InodesExhausted, FindingCode::ErrorsNoted]);
+}
