@@ -1,0 +1,10 @@
+//! What hostile users, broken servers and absurd figures try against a run by root: each of these was possible,
+//! or is a relative of one that was.
+
+mod advice;
+mod flat;
+mod least_privilege;
+mod output;
+mod recover;
+mod streams;
+mod waits;
