@@ -27,6 +27,8 @@ use nix::sys::stat::Mode;
 #[cfg(fuzzing)]
 pub use self::ext4::look_everywhere;
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
+use crate::model::limits::Reserve;
 use crate::model::monitor::Monitor;
 use crate::model::skips::{Kind, Skip};
 use crate::model::usage::{Census, MountPoint, Options, Tally};
@@ -94,15 +96,6 @@ impl Damaged {
     pub fn skip(self, mountpoint: &Path) -> Skip {
         Skip::new(Kind::Inode, mountpoint, self.errno).of_inode(self.inode)
     }
-}
-
-/// A part of an amount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// What it is.
-    pub name: &'static str,
-    /// How much.
-    pub bytes: Bytes,
 }
 
 /// Why a filesystem cannot be read from below.
@@ -275,15 +268,6 @@ pub struct Geometry {
     pub reserve: Option<Reserve>,
     /// What only btrfs has.
     pub btrfs: Option<Btrfs>,
-}
-
-/// What is not for everybody, as long as it is free. Both may be more than is free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reserve {
-    /// For root, or whom the mount names.
-    pub blocks: Bytes,
-    /// For the filesystem itself.
-    pub clusters: Bytes,
 }
 
 /// What btrfs tells of itself.

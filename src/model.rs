@@ -7,6 +7,7 @@ pub mod file_spec;
 pub mod findings;
 pub mod group_by;
 pub mod ledger;
+pub(crate) mod limits;
 pub(crate) mod monitor;
 pub mod remedies;
 pub(crate) mod skips;

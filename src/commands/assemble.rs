@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::commands::explain::Seen;
 use crate::commands::survey::PROC;
-use crate::filesystems::limits::Limits;
-use crate::filesystems::{self as fs, Internal, Term};
+use crate::filesystems::{self as fs, Internal};
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::capability::{Capability, Effective};
 use crate::model::findings::{self, Evidence};
-use crate::model::ledger::{Cause, Ledger, Views};
+use crate::model::ledger::{Cause, Ledger, Term, Views};
+use crate::model::limits::Limits;
 use crate::model::remedies as remedy;
 use crate::model::skips::{Kind, Skip};
 use crate::model::usage::{self as census, Census, Part, Tally};

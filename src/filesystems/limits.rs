@@ -10,76 +10,11 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::filesystems::{Geometry, Part, Reserve, Term};
+use crate::filesystems::{Geometry, Part};
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
+use crate::model::limits::{Limits, Refusal};
 use crate::mounts::{self, Mount};
-
-pub use chunks::Chunks;
-pub use quota::{Amount, Owner, Quota};
-
-/// What is known of a filesystem's limits.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// Whether the kernel refuses to write, on its own account.
-    pub refuses: Option<Refusal>,
-    /// How many errors the filesystem has noted since it was last repaired; only ext4 says.
-    pub errors: Option<u64>,
-    /// The largest that a directory may be by the mount's options.
-    pub directory: Option<Bytes>,
-    /// How large a directory can become before its index is full.
-    pub directory_index: Option<Bytes>,
-    /// The devices that the filesystem is on.
-    pub devices: Vec<Device>,
-    /// How large they are together, if that is known of each.
-    pub device_size: Option<Bytes>,
-    /// What of that `df` leaves out of the filesystem's size; `None` where that is not known in full.
-    pub uncounted: Option<Vec<Term>>,
-    /// What is kept from ordinary users.
-    pub reserve: Option<Reserve>,
-    /// The sparse file that stands in for its disk.
-    pub image: Option<Image>,
-    /// Quotas that are used up or nearly so.
-    pub quotas: Vec<Quota>,
-    /// The memory of the machine, for a filesystem that takes it up.
-    pub memory: Option<Bytes>,
-    /// How btrfs has handed out its devices.
-    pub chunks: Option<Chunks>,
-    /// How many snapshots btrfs has, besides the one that is mounted; only root can know.
-    pub snapshots: Option<usize>,
-}
-
-/// Why the kernel refuses to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It has made the filesystem read-only after an error.
-    ReadOnly,
-    /// It has shut the filesystem down: every access fails.
-    ShutDown,
-}
-
-/// A device that is, or could be, used by the filesystem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Its number within the filesystem.
-    pub number: u64,
-    /// Its node.
-    pub node: PathBuf,
-    /// How large it is.
-    pub size: Bytes,
-    /// How much of it the filesystem takes up.
-    pub used: Bytes,
-}
-
-/// The file behind a loop device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it lacks of its full length: its holes.
-    pub holes: Bytes,
-    /// What the filesystem that it lies on still offers.
-    pub available: Bytes,
-}
 
 /// Reads the limits of the filesystem of `mount`, whose root is `root` (`O_PATH` is enough), and whose own
 /// records are `geometry`. May wait up to half of `timeout` for a user database, and up to `timeout` for the

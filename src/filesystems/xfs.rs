@@ -9,8 +9,9 @@ use std::thread;
 
 use nix::errno::Errno;
 
-use super::{Damaged, Geometry, Handles, Part, Term};
+use super::{Damaged, Geometry, Handles, Part};
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
 use crate::sys::{bulkstat, xfs_geometry};

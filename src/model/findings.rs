@@ -7,8 +7,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::filesystems::limits::{Chunks, Image, Limits, Quota};
 use crate::model::bytes::Bytes;
+use crate::model::limits::{Chunks, Image, Limits, Quota};
 use crate::report::{Capacity, Finding, FindingCode, Severity};
 use messages::Names;
 

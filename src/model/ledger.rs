@@ -46,6 +46,15 @@ pub enum Basis {
     Remainder,
 }
 
+/// A part of an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// What it is.
+    pub name: &'static str,
+    /// How much.
+    pub bytes: Bytes,
+}
+
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {

@@ -9,8 +9,8 @@ use super::inode::Inode;
 use super::map::{self, Budget, Run};
 use super::own::{BAD_BLOCKS, BAD_BLOCKS_MAP};
 use super::volume::Volume;
-use crate::filesystems::Term;
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
 
 /// In bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::attributes;
 use super::format::flag;
 use super::inode::Inode;
 use super::volume::Volume;
-use crate::filesystems::Term;
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
 
 /// The root directory. Its number and the others that are fixed: fs/ext4/ext4.h, and
 /// `lib/ext2fs/ext2_fs.h` of e2fsprogs.

@@ -8,21 +8,7 @@ use std::path::{Path, PathBuf};
 use super::device::number;
 use crate::filesystems::Btrfs;
 use crate::model::bytes::Bytes;
-
-/// What has been handed out, and how full it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunks {
-    /// All that is allocated for data.
-    pub data: Bytes,
-    /// What of it is in use.
-    pub data_used: Bytes,
-    /// What metadata can still grow by, in its chunks and in those that could still be allocated for it.
-    pub metadata_left: Bytes,
-    /// All that is allocated for metadata.
-    pub metadata: Bytes,
-    /// What a single operation may set aside of it at most before it begins.
-    pub operation: Bytes,
-}
+use crate::model::limits::Chunks;
 
 /// An operation sets aside a path through a tree for each item that it may touch, twice over
 /// (`btrfs_calc_insert_metadata_size`, fs/btrfs/fs.h), and as much again for what follows from that

@@ -11,9 +11,9 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
-use super::{Device, Image};
 use crate::filesystems::Part;
 use crate::model::bytes::Bytes;
+use crate::model::limits::{Device, Image};
 use crate::mounts::device;
 use crate::sys::loop_device::{BackingFile, backing_file};
 use crate::sys::stat::statx_fd;

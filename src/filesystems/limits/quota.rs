@@ -11,46 +11,10 @@ use nix::unistd::{Gid, getegid, geteuid, getgroups};
 
 use super::{chunks, device};
 use crate::filesystems::Btrfs;
+use crate::model::limits::{Amount, Owner, Quota};
 use crate::mounts::Mount;
 use crate::sys::accounts::Accounts;
 use crate::sys::quota::{self, Kind};
-
-/// One thing of which no more than a certain amount may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// Whose.
-    pub owner: Owner,
-    /// Of what, and how much.
-    pub amount: Amount,
-    /// In the unit of the amount.
-    pub used: u64,
-    /// The limit that has been reached, or nearly so.
-    pub limit: u64,
-    /// Whether more is refused now.
-    pub refuses: bool,
-}
-
-/// Whose quota it is, by name, or by number where there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// A user's.
-    User(String),
-    /// A group's.
-    Group(String),
-    /// That of a project, the directories marked as such.
-    Project(u32),
-    /// A btrfs qgroup's: `0/256`.
-    Qgroup(String),
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amount {
-    /// Space.
-    Bytes,
-    /// Files and directories.
-    Inodes,
-}
 
 /// The kinds of quota, with the options by which a mount says that it enforces them (ext4(5), xfs(5),
 /// tmpfs(5)).

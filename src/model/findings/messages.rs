@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::Evidence;
-use crate::filesystems::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
 use crate::model::bytes::{Bytes, Units, grouped};
 use crate::model::escape;
+use crate::model::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
 use crate::report::{Capacity, Severity};
 
 /// What the sentences call the filesystem.

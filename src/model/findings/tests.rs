@@ -1,7 +1,7 @@
 //! What is found from which figures. Whether the figures are read right, tests/findings.rs asks.
 
 use super::*;
-use crate::filesystems::limits::{Amount, Chunks, Device, Owner, Refusal};
+use crate::model::limits::{Amount, Chunks, Device, Owner, Refusal};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

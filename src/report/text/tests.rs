@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
-use crate::filesystems::limits::Limits;
 use crate::holders::{Identity, Program, Service};
 use crate::model::ledger::{Ledger, Views};
+use crate::model::limits::Limits;
 use crate::model::usage::Tally;
 use crate::report::{
     self, Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run,
