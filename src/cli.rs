@@ -22,8 +22,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::commands::deleted::deleted;
-use crate::commands::error::describe;
 use crate::commands::explain::explain;
+use crate::model::errno::describe;
 use crate::model::group_by as sums;
 use crate::model::monitor::Monitor;
 use crate::report::text::Style;

@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub(crate) mod capability;
+pub(crate) mod errno;
 pub(crate) mod escape;
 pub mod file_spec;
 pub mod findings;

@@ -1,6 +1,7 @@
 //! Which mounts there are, which filesystem a path is on, and what is mounted over it.
 
 pub mod device;
+mod error;
 pub mod locate;
 pub mod mountinfo;
 pub mod whole;
@@ -11,6 +12,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::Dev;
+
+pub use error::Error;
 
 /// One line of mountinfo: `proc_pid_mountinfo(5)`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::actions::Ending;
 use super::progress::Progress;
 use super::{Exit, exit, fail};
 use crate::commands::destination::abandoned;
-use crate::commands::error::describe;
+use crate::model::errno::describe;
 use crate::model::escape;
 use crate::model::monitor::{Monitor, State};
 use crate::sys::worker::{self, DIED, Descriptors, Worker};

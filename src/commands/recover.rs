@@ -15,10 +15,10 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::commands::assemble;
-use crate::commands::error::errno;
 use crate::commands::refusal::Refusal;
 use crate::commands::verified_file::{Opened, Wanted};
 use crate::model::bytes::{Bytes, Units};
+use crate::model::errno::errno;
 use crate::model::file_spec::{Via, What};
 use crate::model::monitor::Monitor;
 use crate::mounts::locate;

@@ -14,8 +14,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
+use super::error::Error;
 use super::{Cover, Mount, Mounts, mountinfo};
-use crate::commands::error::{Error, Result};
 use crate::sys::mount::clone_detached;
 use crate::sys::stat::statx_fd;
 use crate::sys::{getdents, scout};
@@ -27,7 +27,7 @@ pub struct Target {
     pub mount: Mount,
     /// That mount's root, opened with `O_PATH`; or why it is not: `ETIMEDOUT` for no answer, `ENOENT`
     /// where other mounts lie over it.
-    pub root: std::result::Result<Arc<OwnedFd>, Errno>,
+    pub root: Result<Arc<OwnedFd>, Errno>,
     /// What is mounted on it.
     pub covers: Vec<Cover>,
     /// Set where PATH is on an overlay whose upper layer is this filesystem.
@@ -51,14 +51,14 @@ pub struct Overlay {
 const SUBVOLUME_ROOT_INODE: u64 = 256;
 
 /// Reads the mounts of this process's namespace.
-pub fn read_mounts() -> Result<Mounts> {
+pub fn read_mounts() -> Result<Mounts, Error> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(Error::Mountinfo)?;
     Ok(Mounts(mountinfo::parse(&text)))
 }
 
 /// The filesystem that holds `path`. One that does not answer within `timeout` is a target, too:
 /// the report says so.
-pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target> {
+pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target, Error> {
     let Some(opened) = open_within(path, timeout) else {
         return mount_by_name(path, mounts).map(|mount| unopened(mount, Errno::ETIMEDOUT));
     };
@@ -147,7 +147,7 @@ pub(super) fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<O
 
 /// The first of `ways` whose mount point still leads to it. A bind mount of a directory in the
 /// middle of a subvolume is taken only if nothing better is in reach.
-fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> std::result::Result<Target, Errno> {
+fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> Result<Target, Errno> {
     let mut second_best = Err(Errno::ENOENT);
     for way in ways {
         let root = match open_within(&way.mountpoint, timeout) {
@@ -207,7 +207,7 @@ fn unopened(mount: &Mount, errno: Errno) -> Target {
 
 /// The mount a path that cannot be opened belongs to, by its name alone: the last one listed
 /// among those whose mount point is the longest prefix.
-fn mount_by_name<'a>(path: &Path, mounts: &'a Mounts) -> Result<&'a Mount> {
+fn mount_by_name<'a>(path: &Path, mounts: &'a Mounts) -> Result<&'a Mount, Error> {
     let absolute =
         std::path::absolute(path).map_err(|source| Error::Path { path: path.to_owned(), source })?;
     let above = mounts.iter().filter(|mount| absolute.starts_with(&mount.mountpoint));
