@@ -12,4 +12,5 @@ pub(crate) mod limits;
 pub(crate) mod monitor;
 pub mod remedies;
 pub(crate) mod skips;
+pub mod traits;
 pub(crate) mod usage;

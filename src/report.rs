@@ -22,6 +22,7 @@ use crate::holders::Identity;
 use crate::holders::cgroup::Runtime;
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::ledger::{Basis, Cause};
+use crate::model::traits::Traits;
 
 /// The version of the names.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -146,6 +147,9 @@ pub struct Filesystem {
     pub source: PathBuf,
     /// Its type.
     pub fstype: String,
+    /// What sets that type apart.
+    #[serde(skip)]
+    pub traits: Traits,
     /// `major:minor`.
     pub dev: String,
     /// Set where PATH was on an overlay that keeps its files here.

@@ -13,6 +13,7 @@ pub mod getdents;
 pub mod handle;
 pub mod kcmp;
 pub mod loop_device;
+pub mod magic;
 mod message;
 pub mod mount;
 pub mod mount_namespace;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::commands::explain::Seen;
 use crate::commands::survey::PROC;
-use crate::filesystems::{self as fs, Internal};
+use crate::filesystems::{self, Internal};
 use crate::holders::describe::{Owner, describe};
 use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::model::bytes::{Bytes, Gap};
@@ -195,6 +195,7 @@ fn filesystem(seen: &Seen, owners: &HashMap<i32, Owner>, rights: Effective, inte
         root: mount.root.clone(),
         source: PathBuf::from(&mount.source),
         fstype: mount.fstype.clone(),
+        traits: mount.traits,
         dev: mount.dev.to_string(),
         overlay: seen.target.overlay.as_ref().map(|overlay| self::overlay(overlay, walk)),
         capacity,
@@ -366,7 +367,7 @@ fn findings(seen: &Seen, capacity: &Capacity) -> Vec<Finding> {
     findings::find(&Evidence {
         mountpoint: &mount.mountpoint,
         source: Path::new(&mount.source),
-        fstype: &mount.fstype,
+        traits: mount.traits,
         capacity,
         limits: &seen.limits,
         longest_directory: longest.as_ref(),
@@ -402,7 +403,7 @@ fn makes_up(uncounted: &[Term], limits: &Limits, sample: &probe::Capacity) -> bo
 
 fn skipped(skip: Skip, rights: Effective, mount: Option<&Mount>) -> Skipped {
     Skipped {
-        check: mount.filter(|_| skip.is_damage()).and_then(fs::check),
+        check: mount.filter(|_| skip.is_damage()).and_then(filesystems::check),
         inode: skip.inode.filter(|_| skip.is_damage()),
         kind: skip.kind,
         errno: skip.errno.map(|errno| format!("{errno:?}")),

@@ -7,6 +7,7 @@ use crate::commands::assemble;
 use crate::commands::error::Result;
 use crate::commands::explain::Request;
 use crate::commands::survey;
+use crate::filesystems;
 use crate::model::monitor::Monitor;
 use crate::mounts::locate;
 use crate::report::Deleted;
@@ -16,7 +17,7 @@ use crate::report::Deleted;
 /// cut the wait short.
 pub fn deleted(request: &Request, interval: Option<Duration>, monitor: &Monitor) -> Result<Deleted> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let request = Request { all: request.all || request.paths.is_empty(), ..request.clone() };
     let targets = survey::targets(&request, &mounts)?;
     let all: Vec<_> = targets.iter().map(Some).collect();

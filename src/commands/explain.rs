@@ -13,8 +13,7 @@ use rustc_hash::FxHashSet;
 use crate::commands::assemble;
 use crate::commands::error::{Error, Result};
 use crate::commands::survey;
-use crate::filesystems::limits;
-use crate::filesystems::{self as fs, Internal, Unable, errors};
+use crate::filesystems::{self, Internal, Mounted, Unable, errors};
 use crate::holders::Scan;
 use crate::model::bytes::Bytes;
 use crate::model::limits::Limits;
@@ -139,10 +138,10 @@ const SOON: Duration = Duration::from_millis(200);
 /// says what is known by then.
 pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let targets = survey::targets(request, &mounts)?;
     for target in &targets {
-        settle(target, request);
+        sync_out(target, request);
     }
     let run = Run { request, mounts: &mounts, monitor };
     let looking = Instant::now();
@@ -231,10 +230,7 @@ impl Run<'_> {
 /// Begins to read what limits a filesystem besides its bytes.
 fn limit(target: &Target, timeout: Duration) -> Option<Pending<Limits>> {
     let (mount, root) = (target.mount.clone(), Arc::clone(target.root.as_ref().ok()?));
-    Some(begin(move || {
-        let geometry = fs::geometry(&mount, root.as_fd()).ok();
-        limits::read(&mount, root.as_fd(), geometry.as_ref(), timeout)
-    }))
+    Some(begin(move || Mounted { mount: &mount, root: root.as_fd() }.limits(timeout)))
 }
 
 fn sample(target: &Target, timeout: Duration) -> std::result::Result<Sampler, Errno> {
@@ -256,13 +252,13 @@ fn latest(before: Vec<Scan>, after: Option<Vec<Scan>>) -> Vec<(Scan, Bytes)> {
     }
 }
 
-/// Has written out what the inode tables do not have yet. Where that does not end soon, the report
-/// says how much it is.
-fn settle(target: &Target, request: &Request) {
+/// Has the filesystem write out what its own records do not have yet. Where that does not end soon, the
+/// report says how much it is.
+fn sync_out(target: &Target, request: &Request) {
     if request.method != Method::Walk
         && let Ok(root) = &target.root
     {
-        fs::settle(&target.mount, root.as_fd(), request.timeout / 2);
+        Mounted { mount: &target.mount, root: root.as_fd() }.sync_out(request.timeout / 2);
     }
 }
 
@@ -275,9 +271,15 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
     let Request { threads, directories, depth, names, .. } = *request;
     let watched = target.overlay.as_ref().map_or(&[][..], |overlay| &overlay.inodes);
     let options = Options { threads, directories, depth, names, watched };
+    let root = match &target.root {
+        Ok(root) => root.as_fd(),
+        Err(errno) => return Ok(Counted::none(*errno)),
+    };
+    let on = Mounted { mount: &target.mount, root };
+    let from_below = filesystems::Request { mount_points: &mount_points, options, monitor };
     let mut unable = None;
     if request.method != Method::Walk {
-        match fs::census(&target.mount, &mount_points, options, monitor) {
+        match on.census(&from_below) {
             Ok((census, internal)) => {
                 let internal = Some(internal);
                 let census = Ok(census);
@@ -291,14 +293,13 @@ fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counte
             Err(reason) => unable = Some(reason),
         }
     }
-    let root = target.root.as_ref().ok();
-    let watch = root.map(|root| errors::Watch::begin(&target.mount, root.as_fd()));
+    let watch = errors::Watch::begin(on);
     let census = look(target, &mount_points, options, request.timeout, monitor);
-    let internal = fs::internal(&target.mount, options, monitor);
-    let is_damaged = |unable: Option<&Unable>| unable == Some(&Unable::Damaged);
+    let internal = on.internal(&from_below);
+    let is_damaged = |unable: Option<&Unable>| matches!(unable, Some(Unable::Damaged { .. }));
     let damage = Damage {
         tables: is_damaged(unable.as_ref()) || is_damaged(internal.as_ref().err()),
-        met: watch.map(errors::Watch::end).unwrap_or_default(),
+        met: watch.end(),
     };
     Ok(Counted { census, internal: internal.ok(), from_tables: false, unable, damage })
 }

@@ -17,6 +17,7 @@ use nix::unistd::geteuid;
 use crate::commands::assemble;
 use crate::commands::refusal::Refusal;
 use crate::commands::verified_file::{Opened, Wanted};
+use crate::filesystems;
 use crate::model::bytes::{Bytes, Units};
 use crate::model::errno::errno;
 use crate::model::file_spec::{Via, What};
@@ -57,7 +58,7 @@ pub struct Request {
 /// Copies one deleted file. `monitor` shows how far it is and can end it, which leaves nothing behind.
 pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusal> {
     let Request { wanted, destination, options } = request;
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let opened = Opened::open(wanted, &mounts)?;
     destination::reach(destination, wanted.timeout)?;
     let name = destination::former_name(opened.path.as_deref(), opened.stat.inode);

@@ -18,6 +18,7 @@ use crate::commands::assemble;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey;
 use crate::commands::verified_file::{Opened, Wanted};
+use crate::filesystems;
 use crate::holders::{self, Held};
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::capability::Capability;
@@ -63,7 +64,7 @@ impl Plan {
     pub fn make(request: &Request) -> Result<Self, Refusal> {
         let Request { wanted, truncate, force } = request;
         let what = wanted.what;
-        let mounts = locate::read_mounts()?;
+        let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
         let opened = Opened::open(wanted, &mounts)?;
         let (held, skips) = survey::holders_of(opened.held(), &mounts, wanted.timeout)?;
         if held.holds.iter().any(|hold| hold.via == holders::Via::Executable) {

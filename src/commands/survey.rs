@@ -11,10 +11,10 @@ use rustc_hash::FxHashSet;
 
 use crate::commands::error::{Error, Result};
 use crate::commands::explain::Request;
-use crate::filesystems::{self as fs, Listing, Unlinked};
+use crate::filesystems::{Listing, Mounted, Unlinked};
 use crate::holders::{Found, Held, Places, Scan, kernel, own_pids};
 use crate::model::capability::{Capability, Effective};
-use crate::model::skips::{Kind, Skip, is_damage};
+use crate::model::skips::{Kind, Skip};
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
 use crate::sys::detached::within;
@@ -130,28 +130,25 @@ impl Listed {
 fn list(target: &Target, timeout: Duration) -> (Option<Listed>, Vec<Skip>) {
     let Ok(root) = &target.root else { return (None, Vec::new()) };
     let (mount, root) = (target.mount.clone(), Arc::clone(root));
-    let listing = within(timeout, move || {
-        let listing = fs::unlinked(&mount, root.as_fd())?;
-        Ok::<_, Errno>((listing, fs::deleted_subvolumes(&mount, root.as_fd())?))
-    });
+    let listing = within(timeout, move || Mounted { mount: &mount, root: root.as_fd() }.unlinked());
     let mountpoint = &target.mount.mountpoint;
     match listing {
-        Some(Ok((Listing::Kept { unlinked, damaged }, deleted_subvolumes))) => {
+        Some(Ok(Listing::Kept { unlinked, damaged, deleted_subvolumes })) => {
             let held = |Unlinked { stat, path }| Held { stat, path, holds: Vec::new(), kernel: Vec::new() };
             let inodes = unlinked.into_iter().map(held).collect();
             let damaged = damaged.into_iter().map(|damaged| damaged.skip(mountpoint));
             (Some(Listed { inodes, deleted_subvolumes }), damaged.collect())
         }
-        Some(Err(errno)) if is_damage(errno) => {
-            (None, vec![Skip::new(Kind::UnlinkedList, mountpoint, errno)])
+        Some(Err(unable)) if unable.is_damage() => {
+            (None, vec![Skip::new(Kind::UnlinkedList, mountpoint, unable.errno())])
         }
-        Some(Ok((Listing::NotKept, _)) | Err(_)) | None => (None, Vec::new()),
+        Some(Ok(Listing::NotKept) | Err(_)) | None => (None, Vec::new()),
     }
 }
 
 /// What belongs to which of `targets`.
 fn places(targets: &[Option<&Target>], mounts: &Mounts) -> Places {
-    let mut places = Places::default();
+    let mut places = Places { traits_of: mounts.traits_of(), ..Places::default() };
     for (number, target) in targets.iter().enumerate() {
         let shown = target.map(|target| (target.mount.mountpoint.clone(), target.mount.root.clone()));
         places.shown.push(shown.unwrap_or_default());
@@ -183,8 +180,12 @@ fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) 
 
 /// All who hold the one inode of `file`, whatever filesystem it is on, besides those that are known.
 pub(crate) fn holders_of(file: Held, mounts: &Mounts, timeout: Duration) -> Result<(Held, Vec<Skip>)> {
-    let mut places =
-        Places { mount_points: mount_points(mounts), served: served(mounts), ..Places::default() };
+    let mut places = Places {
+        mount_points: mount_points(mounts),
+        served: served(mounts),
+        traits_of: mounts.traits_of(),
+        ..Places::default()
+    };
     places.devices.insert(file.stat.dev, 0);
     let places = Arc::new(places);
     let found = crate::holders::scan(Path::new(PROC), &places, None, timeout);

@@ -18,11 +18,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, faccessat};
 
 use crate::commands::refusal::Refusal;
-use crate::filesystems::{self as fs, Unlinked};
+use crate::filesystems::{Mounted, Unable, Unlinked};
 use crate::holders::{self, Held, Hold};
 use crate::model::capability::Capability;
 use crate::model::escape;
 use crate::model::file_spec::{Via, What};
+use crate::model::traits::TraitsOf;
 use crate::mounts::locate::{self, Target};
 use crate::mounts::{Mounts, mountinfo};
 use crate::sys::detached::within;
@@ -123,8 +124,9 @@ impl Opened {
         };
         let root = root.map_err(failed)?;
         let (asked, descriptor) = (mount.clone(), Arc::clone(&root));
-        let list = within(timeout, move || fs::open_unlinked(&asked, descriptor.as_fd(), number));
-        let list = list.unwrap_or(Err(Errno::ETIMEDOUT)).map_err(failed)?;
+        let open = move || Mounted { mount: &asked, root: descriptor.as_fd() }.open_unlinked(number);
+        let list = within(timeout, open).unwrap_or(Err(Unable::Refused(Errno::ETIMEDOUT)));
+        let list = list.map_err(|unable| failed(unable.errno()))?;
         let mountpoint = mount.mountpoint;
         let Some(mut list) = list else {
             return Err(Refusal::NoList { what, mountpoint, fstype: mount.fstype });
@@ -247,5 +249,5 @@ fn last_name(inode: &OwnedFd, stat: &Stat) -> Option<PathBuf> {
 /// The mount ids in a mountinfo file.
 fn mount_ids(mountinfo: &Path) -> Vec<u64> {
     let text = std::fs::read(mountinfo).unwrap_or_default();
-    mountinfo::parse(&text).into_iter().map(|mount| mount.id).collect()
+    mountinfo::parse(&text, TraitsOf::default()).into_iter().map(|mount| mount.id).collect()
 }

@@ -94,7 +94,7 @@ impl Found {
     /// Finds out where the sightings belong whose device does not tell.
     fn resolve(&mut self, foreign: Vec<Sighting>) {
         let proc = self.proc.clone();
-        let mut tables = Tables::new(&proc);
+        let mut tables = Tables::new(&proc, self.places.traits_of);
         let mut resolved = Vec::new();
         let mut unresolved: FxHashMap<Key, Option<PathBuf>> = FxHashMap::default();
         for sighting in foreign {

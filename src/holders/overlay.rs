@@ -11,18 +11,20 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Held;
 use super::process::Sighting;
+use crate::model::traits::TraitsOf;
 use crate::mounts::{Mount, mountinfo};
 
 /// The mounts of all namespaces in which something was seen.
 pub(super) struct Tables<'a> {
     proc: &'a Path,
+    traits_of: TraitsOf,
     read: FxHashSet<PathBuf>,
     mounts: FxHashMap<u64, Mount>,
 }
 
 impl<'a> Tables<'a> {
-    pub(super) fn new(proc: &'a Path) -> Self {
-        Self { proc, read: FxHashSet::default(), mounts: FxHashMap::default() }
+    pub(super) fn new(proc: &'a Path, traits_of: TraitsOf) -> Self {
+        Self { proc, traits_of, read: FxHashSet::default(), mounts: FxHashMap::default() }
     }
 
     /// The mount that something was reached through, unless it is none of the holder's namespace.
@@ -40,7 +42,8 @@ impl<'a> Tables<'a> {
         if self.read.insert(namespace)
             && let Ok(text) = std::fs::read(task.join("mountinfo"))
         {
-            self.mounts.extend(mountinfo::parse(&text).into_iter().map(|mount| (mount.id, mount)));
+            let mounts = mountinfo::parse(&text, self.traits_of);
+            self.mounts.extend(mounts.into_iter().map(|mount| (mount.id, mount)));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::bytes::Bytes;
 use crate::model::limits::{Chunks, Image, Limits, Quota};
+use crate::model::traits::{ReservedFor, Traits};
 use crate::report::{Capacity, Finding, FindingCode, Severity};
 use messages::Names;
 
@@ -19,8 +20,8 @@ pub struct Evidence<'a> {
     pub mountpoint: &'a Path,
     /// What is mounted.
     pub source: &'a Path,
-    /// Its type.
-    pub fstype: &'a str,
+    /// What sets its type apart.
+    pub traits: Traits,
     /// What `df` prints.
     pub capacity: &'a Capacity,
     /// What else limits it.
@@ -83,7 +84,7 @@ fn shortage(left: Bytes, all: Bytes) -> Option<Severity> {
     is_scarce(left.0, all.0).then_some(severity)
 }
 
-fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn refusal(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let errors = evidence.limits.errors.filter(|errors| *errors > 0);
     match (evidence.limits.refuses, errors) {
         (Some(refusal), _) => Some(finding(
@@ -99,17 +100,17 @@ fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 }
 
 /// What `df` makes of that is a negative number, or an absurd one.
-fn counters(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn counters(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Capacity { size_bytes, free_bytes, device_bytes, .. } = *evidence.capacity;
-    let is_ext = evidence.fstype.starts_with("ext");
     let is_wrong = free_bytes > size_bytes || device_bytes.is_some_and(|device| size_bytes > device);
     let message = || names.counters(size_bytes, free_bytes);
-    (is_ext && is_wrong).then(|| finding(FindingCode::CountersWrong, Severity::Critical, message()))
+    (evidence.traits.unchecked_counters && is_wrong)
+        .then(|| finding(FindingCode::CountersWrong, Severity::Critical, message()))
 }
 
 /// Nothing is left to allocate, and what is allocated for metadata is full while data has a chunk's worth
 /// and more to spare. Where data has not, it is full in the ordinary way.
-fn metadata(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn metadata(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let chunks: &Chunks = evidence.limits.chunks.as_ref()?;
     let left = chunks.metadata_left;
     let is_short = left < chunks.operation + chunks.operation || is_scarce(left.0, chunks.metadata.0);
@@ -122,7 +123,7 @@ fn metadata(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 }
 
 /// What deleting a file does not give back as long as they are there.
-fn snapshots(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn snapshots(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let count = evidence.limits.snapshots.filter(|count| *count > 0)?;
     let Capacity { size_bytes, available_bytes, .. } = *evidence.capacity;
     let is_low = available_bytes.0 < size_bytes.0 / LOW_PART || metadata(evidence, names).is_some();
@@ -131,7 +132,7 @@ fn snapshots(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 
 /// Filesystems that make inodes as needed report none at all, or, like XFS, fewer the less space is
 /// free: then it is the space that is scarce.
-fn inodes(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn inodes(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Capacity { inodes, inodes_free, size_bytes, available_bytes, .. } = *evidence.capacity;
     if !is_scarce(inodes_free, inodes) || is_scarce(available_bytes.0, size_bytes.0) {
         return None;
@@ -140,11 +141,11 @@ fn inodes(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
     Some(finding(FindingCode::InodesExhausted, severity, names.inodes(inodes_free, inodes)))
 }
 
-/// Elsewhere than on ext2/3/4 what is free but not available is nobody's.
-fn reserve(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+/// Where the filesystem alone may use what is free but not available, it is nobody's.
+fn reserve(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Capacity { size_bytes, available_bytes, reserved_bytes, .. } = *evidence.capacity;
     let severity = shortage(available_bytes, size_bytes)?;
-    let only_that = evidence.fstype.starts_with("ext")
+    let only_that = evidence.traits.reserved_for == ReservedFor::Root
         && severity == Severity::Critical
         && reserved_bytes > available_bytes;
     let percent = reserved_bytes.0.saturating_mul(100).checked_div(size_bytes.0).unwrap_or(0);
@@ -152,7 +153,7 @@ fn reserve(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
     only_that.then(|| finding(FindingCode::OnlyReserveLeft, severity, message()))
 }
 
-fn memory_limit(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn memory_limit(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Capacity { size_bytes, available_bytes, .. } = *evidence.capacity;
     evidence.limits.memory?;
     let severity = shortage(available_bytes, size_bytes)?;
@@ -177,13 +178,13 @@ fn image(evidence: &Evidence<'_>) -> Option<Finding> {
 }
 
 /// `ext4_append` (fs/ext4/namei.c) refuses another block to a directory of that size.
-fn directory(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn directory(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let (limit, (path, size)) = (evidence.limits.directory?, evidence.longest_directory?);
     let message = || names.directory(path, *size, limit);
     (*size >= limit).then(|| finding(FindingCode::DirectoryAtLimit, Severity::Critical, message()))
 }
 
-fn directory_index(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn directory_index(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let (limit, (path, size)) = (evidence.limits.directory_index?, evidence.longest_directory?);
     let percent = size.0.saturating_mul(100).checked_div(limit.0)?;
     let message = || names.directory_index(path, *size, percent.min(100));
@@ -191,14 +192,14 @@ fn directory_index(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 }
 
 /// The worst one, and how many more there are.
-fn quotas(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn quotas(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let quotas = &evidence.limits.quotas;
     let worst: &Quota = quotas.iter().max_by_key(|quota| (quota.refuses, quota.used))?;
     let severity = if worst.refuses { Severity::Critical } else { Severity::Warning };
     Some(finding(FindingCode::QuotaReached, severity, names.quota(worst, quotas.len() - 1)))
 }
 
-fn never_grown(evidence: &Evidence<'_>, names: &Names) -> Vec<Finding> {
+fn never_grown(evidence: &Evidence<'_>, names: &Names<'_>) -> Vec<Finding> {
     let devices = evidence.limits.devices.iter();
     let smaller = devices.filter(|device| {
         let rest = device.size.saturating_sub(device.used);

@@ -15,7 +15,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
 use super::error::Error;
-use super::{Cover, Mount, Mounts, mountinfo};
+use super::{Cover, Mount, Mounts};
+use crate::model::traits::TraitsOf;
 use crate::sys::mount::clone_detached;
 use crate::sys::stat::statx_fd;
 use crate::sys::{getdents, scout};
@@ -46,14 +47,10 @@ pub struct Overlay {
     pub inodes: Vec<u64>,
 }
 
-/// On btrfs the root directory of every subvolume has this number
-/// (`include/uapi/linux/btrfs_tree.h`, `BTRFS_FIRST_FREE_OBJECTID`).
-const SUBVOLUME_ROOT_INODE: u64 = 256;
-
-/// Reads the mounts of this process's namespace.
-pub fn read_mounts() -> Result<Mounts, Error> {
+/// Reads the mounts of this process's namespace. `traits_of` tells what the drivers say of each.
+pub fn read_mounts(traits_of: TraitsOf) -> Result<Mounts, Error> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(Error::Mountinfo)?;
-    Ok(Mounts(mountinfo::parse(&text)))
+    Ok(Mounts::parse(&text, traits_of))
 }
 
 /// The filesystem that holds `path`. One that does not answer within `timeout` is a target, too:
@@ -160,8 +157,9 @@ fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> Result<Targ
                 continue;
             }
         };
-        let inside_a_subvolume = way.fstype == "btrfs"
-            && statx_fd(root.as_fd()).is_ok_and(|stat| stat.inode != SUBVOLUME_ROOT_INODE);
+        let subvolume_root = way.traits.subvolumes.and_then(|subvolumes| subvolumes.root_inode);
+        let inside_a_subvolume =
+            subvolume_root.is_some_and(|inode| statx_fd(root.as_fd()).is_ok_and(|stat| stat.inode != inode));
         let covers = mounts.covers_of(way);
         let target = Target { mount: (*way).clone(), root: Ok(Arc::new(root)), covers, overlay: None };
         if !inside_a_subvolume {

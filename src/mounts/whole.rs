@@ -15,13 +15,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::locate::{mount_id, open_within};
 use super::{Mount, device, mountinfo};
+use crate::model::traits::TraitsOf;
 use crate::sys::Dev;
 use crate::sys::detached::{Deadline, detach, within};
 use crate::sys::mount::{clone_detached, mount_again};
 use crate::sys::stat::statx_fd;
-
-/// Filesystems of which the kernel keeps one superblock for each device.
-const ONE_FOR_EACH_DEVICE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
 
 /// The root of the filesystem that `mount` shows a part of; `root` is that part's, opened with
 /// `O_PATH`. `None` where the mount shows all of it, or where that is not for this to say: an
@@ -75,7 +73,7 @@ fn find(dev: Dev, found: &mpsc::Sender<(PathBuf, Mount)>) -> std::io::Result<()>
             continue;
         }
         let table = std::fs::read(process.join("mountinfo")).unwrap_or_default();
-        for way in mountinfo::parse(&table) {
+        for way in mountinfo::parse(&table, TraitsOf::default()) {
             let is_whole = way.dev == dev && way.root == Path::new("/");
             if is_whole && found.send((process.clone(), way)).is_err() {
                 return Ok(());
@@ -110,7 +108,7 @@ fn clone_from(process: &Path, way: &Mount, deadline: Deadline) -> Option<OwnedFd
 
 /// One more mount of the same superblock, by its device.
 fn mounted_again(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<OwnedFd, Errno> {
-    if !ONE_FOR_EACH_DEVICE.contains(&mount.fstype.as_str()) {
+    if !mount.traits.one_superblock_per_device {
         return Err(Errno::EOPNOTSUPP);
     }
     // While it is held open it stays mounted, so that this mounts nothing anew.

@@ -15,6 +15,7 @@ use crate::commands::explain;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey;
 use crate::commands::verified_file::Opened;
+use crate::filesystems;
 use crate::holders::{Held, Scan};
 use crate::model::errno::errno;
 use crate::model::escape;
@@ -49,7 +50,7 @@ pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<(Index, Op
     let directory = destination::directory(directory)?;
     let index = Destination::new(&directory, OsStr::new(INDEX), options.force)?;
     let started = SystemTime::now();
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let search = explain::Request {
         paths: filesystem.iter().cloned().collect(),
         all: filesystem.is_none(),

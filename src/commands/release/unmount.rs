@@ -15,6 +15,7 @@ use crate::commands::explain;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey::{self, PROC};
 use crate::commands::verified_file::Wanted;
+use crate::filesystems;
 use crate::holders::{Held, Reached};
 use crate::model::bytes::Bytes;
 use crate::model::capability::Capability;
@@ -42,7 +43,7 @@ impl Plan {
         let what = wanted.what;
         let What::Inode(_) = what else { return Err(Refusal::NoMount(what)) };
         let path = wanted.filesystem.as_deref().ok_or(Refusal::WhichFilesystem(what))?;
-        let mounts = locate::read_mounts()?;
+        let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
         let target = locate::holding(path, &mounts, wanted.timeout)?;
         let (held, is_listed) = find(wanted, &target, &mounts)?;
         let held =

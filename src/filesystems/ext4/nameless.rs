@@ -13,7 +13,7 @@ use super::inodes::in_use;
 use super::own::Role;
 use super::settle::settled_inodes;
 use super::volume::Volume;
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 
 /// What it takes to open an inode by its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::iget::Iget;
 use super::inode::Inode;
 use super::own::Role;
 use super::volume::Volume;
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 
 /// How often something is looked at before it is taken for damaged: with a millisecond to begin with,
 /// for a second. Whoever changes it may have to wait for a processor in the middle of that.

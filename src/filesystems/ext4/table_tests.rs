@@ -18,7 +18,7 @@ use super::overhead::Overhead;
 use super::tables::{Blocks, How, Tables, check_blocks};
 use super::tests::cases;
 use super::volume::Volume;
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 use crate::model::monitor::Monitor;
 use crate::model::usage::Census;
 

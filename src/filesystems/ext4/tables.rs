@@ -16,7 +16,7 @@ use super::parallel::spread;
 use super::settle::{settled, settled_inodes};
 use super::slots::{GroupSlots, Slots};
 use super::volume::{LARGEST_READ, Volume};
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 use crate::model::monitor::Monitor;
 use crate::model::usage::Tally;
 

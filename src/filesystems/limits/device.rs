@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
-use crate::filesystems::Part;
+use crate::filesystems::driver::MemberDevice;
 use crate::model::bytes::Bytes;
 use crate::model::limits::{Device, Image};
 use crate::mounts::device;
@@ -27,7 +27,7 @@ fn directory(dev: Dev) -> PathBuf {
 }
 
 /// The number that a file of sysfs holds.
-pub(super) fn number(path: &Path) -> Option<u64> {
+pub(in crate::filesystems) fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
@@ -36,18 +36,18 @@ fn size(directory: &Path) -> Option<u64> {
 }
 
 /// How large a device is.
-pub(super) fn capacity(dev: Dev) -> Option<Bytes> {
+pub(in crate::filesystems) fn capacity(dev: Dev) -> Option<Bytes> {
     size(&directory(dev)).map(Bytes)
 }
 
 /// The devices that a filesystem is on, as large as they are.
-pub(super) fn all(parts: &[Part]) -> Vec<Device> {
-    let known = |part: &Part| {
-        let dev = part.dev?;
+pub(super) fn all(members: &[MemberDevice]) -> Vec<Device> {
+    let known = |member: &MemberDevice| {
+        let dev = member.dev?;
         let node = device::path(dev)?;
-        Some(Device { number: part.number, node, size: capacity(dev)?, used: part.size })
+        Some(Device { number: member.number, node, size: capacity(dev)?, used: member.size })
     };
-    parts.iter().filter_map(known).collect()
+    members.iter().filter_map(known).collect()
 }
 
 /// The file behind a loop device or a partition of one, if that can be seen from here. The name alone

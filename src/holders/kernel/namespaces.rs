@@ -15,14 +15,11 @@ use super::tasks::{Tasks, inode_in, tasks};
 use super::{KernelHold, KernelVia, MountedAt};
 use crate::holders::places::Places;
 use crate::model::capability::{Capability, Effective};
+use crate::model::traits::TraitsOf;
 use crate::mounts::mountinfo;
+use crate::sys::magic::{self, BINFMTFS_MAGIC, EROFS_SUPER_MAGIC_V1, TRACEFS_MAGIC};
 use crate::sys::stat::{Stat, statx_fd};
 use crate::sys::{Dev, mount_namespace, scout};
-
-/// include/uapi/linux/magic.h.
-const BINFMTFS_MAGIC: u64 = 0x4249_4e4d;
-const TRACEFS_MAGIC: u64 = 0x7472_6163;
-const EROFS_SUPER_MAGIC_V1: u64 = 0xe0f5_e1e2;
 
 /// A mount namespace with mounts of interest.
 #[derive(Debug)]
@@ -190,18 +187,13 @@ impl Reader<'_> {
 
     fn of_process(&mut self, process: &Path, root: PathBuf, inode: Option<u64>) {
         let mut mounts = Vec::new();
-        for mount in mountinfo::parse(&fs::read(process.join("mountinfo")).unwrap_or_default()) {
-            let magic = match mount.fstype.as_str() {
-                "binfmt_misc" => BINFMTFS_MAGIC,
-                "tracefs" => TRACEFS_MAGIC,
-                "erofs" => EROFS_SUPER_MAGIC_V1,
-                _ => 0,
-            };
+        let table = fs::read(process.join("mountinfo")).unwrap_or_default();
+        for mount in mountinfo::parse(&table, TraitsOf::default()) {
             let (path, point) = (mount.root.as_os_str().as_bytes(), mount.mountpoint.as_os_str().as_bytes());
             let seen = Seen {
                 id: mount.id,
                 dev: mount.dev,
-                magic,
+                magic: magic::of_type(&mount.fstype),
                 root: path,
                 point,
                 source: mount.source.as_bytes(),

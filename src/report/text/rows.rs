@@ -96,7 +96,7 @@ fn apportion(total: i64, parts: &[Gap], scale: Scale) -> Vec<i64> {
 }
 
 fn label(row: &Row, filesystem: &Filesystem) -> Cow<'static, str> {
-    let clones = matches!(filesystem.fstype.as_str(), "btrfs" | "xfs" | "zfs" | "bcachefs" | "ocfs2");
+    let clones = filesystem.traits.shared_extents;
     let label = match row.cause {
         Cause::Metadata => return format!("internal to {}", filesystem.fstype).into(),
         Cause::Visible => "visible",
@@ -138,7 +138,10 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
             format!("may be {}'s own data", screen.name(filesystem.fstype.as_bytes()))
         }
         Cause::Shared | Cause::Metadata => largest_part(row).to_owned(),
-        Cause::Unreachable => "nothing leads to it: e2fsck".to_owned(),
+        Cause::Unreachable => match filesystem.traits.tools.repair {
+            Some(command) => format!("nothing leads to it: {}", command.program()),
+            None => "nothing leads to it".to_owned(),
+        },
         Cause::Reservation => "data in memory".to_owned(),
         Cause::Visible | Cause::Unexplained => String::new(),
     }

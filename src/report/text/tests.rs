@@ -11,6 +11,7 @@ use super::*;
 use crate::holders::{Identity, Program, Service};
 use crate::model::ledger::{Ledger, Views};
 use crate::model::limits::Limits;
+use crate::model::traits::{ReservedFor, Traits};
 use crate::model::usage::Tally;
 use crate::report::{
     self, Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run,
@@ -110,6 +111,7 @@ fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         root: "/".into(),
         source: "/dev/nvme0n1p2".into(),
         fstype: "ext4".into(),
+        traits: Traits { reserved_for: ReservedFor::Root, ..Traits::default() },
         dev: "259:2".into(),
         overlay: None,
         capacity: Capacity {
@@ -287,6 +289,7 @@ fn more_files_than_space() {
         Views { used: Bytes(56 * GIB), visible: tally(610, 900_000), unlinked: tally(5, 1), ..full_views() };
     let mut clones = filesystem(&views, vec![holder(5, 7, 3, "tail", "", "/x", 60)]);
     clones.fstype = "xfs".into();
+    clones.traits = Traits { shared_extents: true, ..Traits::default() };
     insta::assert_snapshot!(screen(&report(vec![clones]), &style()));
 }
 
@@ -320,7 +323,7 @@ fn several_filesystems_one_dead_one_interrupted() {
     inodes.findings = crate::model::findings::find(&crate::model::findings::Evidence {
         mountpoint: &inodes.mountpoint,
         source: &inodes.source,
-        fstype: &inodes.fstype,
+        traits: inodes.traits,
         capacity: &inodes.capacity,
         limits: &Limits::default(),
         longest_directory: None,

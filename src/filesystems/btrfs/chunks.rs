@@ -3,10 +3,9 @@
 //! (Documentation/ABI has none of it; fs/btrfs/sysfs.c).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::device::number;
-use crate::filesystems::Btrfs;
+use crate::filesystems::limits::device::number;
 use crate::model::bytes::Bytes;
 use crate::model::limits::Chunks;
 
@@ -16,27 +15,23 @@ use crate::model::limits::Chunks;
 /// and a new file with 4 MiB, 384 and 256 nodes.
 const NODES_OF_AN_OPERATION: u64 = 512;
 
-/// Where sysfs has this filesystem.
-pub(super) fn directory(btrfs: &Btrfs) -> PathBuf {
-    Path::new("/sys/fs/btrfs").join(&btrfs.uuid)
-}
-
-/// What sysfs says; nothing where data and metadata share their chunks (`mkfs.btrfs --mixed`).
-pub(super) fn read(btrfs: &Btrfs) -> Option<Chunks> {
-    let allocation = directory(btrfs).join("allocation");
+/// What the filesystem's directory in sysfs says; nothing where data and metadata share their chunks
+/// (`mkfs.btrfs --mixed`). `unallocated` is what is in no chunk yet, of each device.
+pub(super) fn read(sysfs: &Path, unallocated: &[Bytes]) -> Option<Chunks> {
+    let allocation = sysfs.join("allocation");
     let of = |part: &str| number(&allocation.join(part)).map(Bytes);
     let metadata = of("metadata/total_bytes")?;
     let spoken_for = [of("metadata/bytes_used"), of("metadata/bytes_readonly"), of("global_rsv_size")];
     let spoken_for: Option<Bytes> = spoken_for.into_iter().sum();
     let profiles = fs::read_dir(allocation.join("metadata")).ok()?.flatten();
     let profiles = profiles.filter_map(|entry| Profile::of(entry.file_name().to_str()?));
-    let allocatable = profiles.map(|profile| profile.allocatable(&btrfs.unallocated)).min();
+    let allocatable = profiles.map(|profile| profile.allocatable(unallocated)).min();
     Some(Chunks {
         data: of("data/total_bytes")?,
         data_used: of("data/bytes_used")?,
         metadata_left: metadata.saturating_sub(spoken_for?) + allocatable?,
         metadata,
-        operation: Bytes(number(&directory(btrfs).join("nodesize"))?.saturating_mul(NODES_OF_AN_OPERATION)),
+        operation: Bytes(number(&sysfs.join("nodesize"))?.saturating_mul(NODES_OF_AN_OPERATION)),
     })
 }
 
