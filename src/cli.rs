@@ -9,6 +9,7 @@ mod exit;
 mod front;
 mod output;
 mod progress;
+mod releasing;
 mod root;
 mod stream;
 mod terminal;
@@ -57,7 +58,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             report(&args.common, interrupts, |output, monitor| run_deleted(&args, output, monitor))
         }),
         Command::Recover(args) => actions::recover(&args),
-        Command::Release(args) => actions::release(&args),
+        Command::Release(args) => releasing::release(&args),
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod escape;
 pub mod file_spec;
 pub mod findings;
 pub mod group_by;
+pub(crate) mod last_name;
 pub mod ledger;
 pub(crate) mod limits;
 pub(crate) mod monitor;

@@ -325,9 +325,11 @@ pub struct Holder {
     /// Whose it is, by number.
     #[serde(skip)]
     pub uid: u32,
-    /// As last named; none if it never had a name.
+    /// As last named; none if it never had a name, or where `name_unknown` says that nobody tells it.
     #[serde(flatten, serialize_with = "serialize::optional_path")]
     pub path: Option<PathBuf>,
+    /// Why its last name is not known; none where `path` tells it, and if it never had one.
+    pub name_unknown: Option<NameUnknown>,
     /// How much it has grown between two looks, where there were two.
     pub grown_bytes: Option<Gap>,
     /// Last modification; none where the clock was far off.
@@ -339,6 +341,28 @@ pub struct Holder {
     pub subvolume: Option<u64>,
     /// Who holds it; none where only the filesystem lists it.
     pub held_by: Vec<HeldBy>,
+}
+
+/// Why the last name of an inode is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameUnknown {
+    /// The kernel tells no path of more than 4095 bytes.
+    TooLong,
+    /// Nobody has it open under a name, and the filesystem does not record it.
+    NotTold,
+}
+
+impl Holder {
+    /// What stands in place of a name that is not told.
+    pub fn without_name(&self) -> String {
+        let why = match self.name_unknown {
+            None => "never named",
+            Some(NameUnknown::TooLong) => "its name is too long to be told",
+            Some(NameUnknown::NotTold) => "name not known",
+        };
+        format!("({why}) inode {}", self.inode)
+    }
 }
 
 /// One holder of one inode.

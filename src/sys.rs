@@ -1,11 +1,12 @@
-//! The system calls that nix does not wrap, one thin module each. Every `unsafe`
-//! block of the project stands below this module.
+//! The system calls that nix does not wrap, and an instruction of the processor, one thin module each. Every
+//! `unsafe` block of the project stands below this module.
 
 pub mod accounts;
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
 pub mod confinement;
+pub mod crc32c;
 pub mod deadline;
 pub mod detached;
 pub mod environment;

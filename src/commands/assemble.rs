@@ -14,6 +14,7 @@ use crate::holders::{Held, Hold, KernelHold, Scan, Via};
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::capability::{Capability, Effective};
 use crate::model::findings::{self, Evidence};
+use crate::model::last_name::LastName;
 use crate::model::ledger::{Cause, Ledger, Term, Views};
 use crate::model::limits::Limits;
 use crate::model::remedies as remedy;
@@ -23,8 +24,8 @@ use crate::mounts::Mount;
 use crate::mounts::locate::{self, Target};
 use crate::report::{
     Capacity, Deleted, Detail, Directory, Entry, Filesystem, Finding, HeldBy, HeldOn, Hidden, Holder, Kernel,
-    Method, Overlay, Process, Reason, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool, UnattributedReason,
-    flags, timestamp,
+    Method, NameUnknown, Overlay, Process, Reason, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool,
+    UnattributedReason, flags, timestamp,
 };
 use crate::statvfs as probe;
 
@@ -420,7 +421,8 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
         bytes: Bytes(held.stat.allocated),
         size_bytes: Bytes(held.stat.size),
         uid: held.stat.uid,
-        path: held.path.clone(),
+        path: held.name.path().map(Path::to_path_buf),
+        name_unknown: name_unknown(&held.name),
         grown_bytes: None,
         written: timestamp(held.stat.modified),
         in_deleted_subvolume: held.stat.is_in_deleted_subvolume(),
@@ -431,6 +433,14 @@ fn holder(held: &Held, owners: &HashMap<i32, Owner>) -> Holder {
             .map(|hold| held_by(hold, owners.get(&hold.pid)))
             .chain(held.kernel.iter().map(held_by_kernel))
             .collect(),
+    }
+}
+
+fn name_unknown(name: &LastName) -> Option<NameUnknown> {
+    match name {
+        LastName::Told(_) | LastName::Never => None,
+        LastName::TooLong => Some(NameUnknown::TooLong),
+        LastName::NotTold => Some(NameUnknown::NotTold),
     }
 }
 

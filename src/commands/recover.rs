@@ -61,7 +61,7 @@ pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusa
     let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let opened = Opened::open(wanted, &mounts)?;
     destination::reach(destination, wanted.timeout)?;
-    let name = destination::former_name(opened.path.as_deref(), opened.stat.inode);
+    let name = destination::former_name(opened.name.path(), opened.stat.inode);
     let (directory, name) = destination::directory_and_name(destination, name)?;
     let destination = Destination::new(&directory, &name, options.force)?;
     let copied = save(&opened, &destination, *options, monitor)?;

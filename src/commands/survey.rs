@@ -134,7 +134,7 @@ fn list(target: &Target, timeout: Duration) -> (Option<Listed>, Vec<Skip>) {
     let mountpoint = &target.mount.mountpoint;
     match listing {
         Some(Ok(Listing::Kept { unlinked, damaged, deleted_subvolumes })) => {
-            let held = |Unlinked { stat, path }| Held { stat, path, holds: Vec::new(), kernel: Vec::new() };
+            let held = |Unlinked { stat, name }| Held { stat, name, holds: Vec::new(), kernel: Vec::new() };
             let inodes = unlinked.into_iter().map(held).collect();
             let damaged = damaged.into_iter().map(|damaged| damaged.skip(mountpoint));
             (Some(Listed { inodes, deleted_subvolumes }), damaged.collect())

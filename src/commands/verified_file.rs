@@ -4,10 +4,8 @@
 
 mod task;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +21,12 @@ use crate::holders::{self, Held, Hold};
 use crate::model::capability::Capability;
 use crate::model::escape;
 use crate::model::file_spec::{Via, What};
+use crate::model::last_name::LastName;
 use crate::model::traits::TraitsOf;
 use crate::mounts::locate::{self, Target};
 use crate::mounts::{Mounts, mountinfo};
 use crate::sys::detached::within;
-use crate::sys::stat::{Stat, is_stand_in, statx_fd};
+use crate::sys::stat::{Stat, statx_fd};
 pub use task::Task;
 
 /// Which file, and what it has to be.
@@ -50,8 +49,8 @@ pub struct Opened {
     pub what: What,
     /// As it was when it was opened.
     pub stat: Stat,
-    /// Its last name; none if it never had one, or where that is not known.
-    pub path: Option<PathBuf>,
+    /// Its last name.
+    pub name: LastName,
     /// Who holds it; none where it was found by its number.
     pub task: Option<Task>,
     /// Opened with `O_PATH`: without any effect on the file.
@@ -109,7 +108,7 @@ impl Opened {
             Via::Mapping => task.mapping(what, wanted.inode, mounts)?,
         };
         let stat = statx_fd(inode.as_fd()).map_err(|errno| Refusal::system(&what, errno))?;
-        Ok(Self { what, path: last_name(&inode, &stat), stat, task: Some(task), inode })
+        Ok(Self { what, name: last_name(&inode, &stat), stat, task: Some(task), inode })
     }
 
     fn by_number(number: u64, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
@@ -137,8 +136,8 @@ impl Opened {
                 what,
                 choice: "in several subvolumes; name a holder (PID:FD)".into(),
             }),
-            (Some((inode, Unlinked { stat, path })), true) => {
-                Ok(Self { what, stat, path, task: None, inode })
+            (Some((inode, Unlinked { stat, name })), true) => {
+                Ok(Self { what, stat, name, task: None, inode })
             }
         }
     }
@@ -152,7 +151,7 @@ impl Opened {
             return Err(Refusal::NotAFile { what, directory: stat.is_directory() });
         }
         if stat.links > 0 {
-            let path = self.path.clone().filter(|path| path.exists());
+            let path = self.name.path().filter(|path| path.exists()).map(Path::to_path_buf);
             return Err(Refusal::Named { what, path });
         }
         Ok(stat)
@@ -210,9 +209,19 @@ impl Opened {
         };
         Held {
             stat: self.stat,
-            path: self.path.clone(),
+            name: self.name.clone(),
             holds: hold.into_iter().collect(),
             kernel: Vec::new(),
+        }
+    }
+
+    /// Whether the holder through which it was found still holds it, as far as can be told.
+    pub fn is_held(&self) -> bool {
+        match (self.what, &self.task) {
+            (What::Held { via: Via::Descriptor(number), .. }, Some(task)) => {
+                task.has_open(number, self.stat.identity())
+            }
+            (_, task) => task.as_ref().is_some_and(Task::is_alive),
         }
     }
 
@@ -237,13 +246,9 @@ fn named_by(hold: &Hold) -> Option<What> {
     Some(What::Held { task: hold.tid.unwrap_or(hold.pid), via })
 }
 
-fn last_name(inode: &OwnedFd, stat: &Stat) -> Option<PathBuf> {
+fn last_name(inode: &OwnedFd, stat: &Stat) -> LastName {
     let link = format!("/proc/self/fd/{}", inode.as_raw_fd());
-    let name = readlinkat(AT_FDCWD, link.as_str()).ok()?.into_vec();
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(&name).to_vec();
-    let path = PathBuf::from(OsString::from_vec(name));
-    path.file_name()?;
-    (!is_stand_in(&path, stat.inode)).then_some(path)
+    LastName::of_link(readlinkat(AT_FDCWD, link.as_str()).map(PathBuf::from), stat.inode)
 }
 
 /// The mount ids in a mountinfo file.

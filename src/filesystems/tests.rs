@@ -18,6 +18,7 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use super::*;
+use crate::model::last_name::LastName;
 use crate::model::traits::Storage;
 use crate::mounts::mountinfo::parse;
 use crate::sys::stat::statx_fd;
@@ -176,10 +177,10 @@ fn what_is_held_is_listed_with_its_bytes_and_its_name_until_it_is_let_go() {
                 assert_eq!(found.stat.size, size as u64);
                 assert_eq!(found.stat.links, 0);
                 let name = filesystem.path().join(format!("of {size} (deleted)"));
-                assert_eq!(found.path.as_deref(), Some(&*name), "{kind}");
+                assert_eq!(found.name.path(), Some(name.as_path()), "{kind}");
             }
             let found = &listed[&temporary.metadata().unwrap().ino()];
-            assert_eq!((found.path.as_deref(), found.stat.size), (None, 7), "{kind}");
+            assert_eq!((found.name.path(), found.stat.size), (None, 7), "{kind}");
             assert_eq!(listed.len(), held.len() + 1, "{kind}: nothing else: {listed:?}");
 
             drop((held, temporary, linked));
@@ -292,7 +293,7 @@ fn a_deleted_directory_and_a_fifo_are_listed() {
                 let expected = statx_fd(fd.as_fd()).unwrap();
                 let found = &listed[&expected.inode];
                 assert_eq!(found.stat.allocated, expected.allocated, "{kind}");
-                assert_eq!(found.path.as_deref(), Some(&*path), "{kind}");
+                assert_eq!(found.name.path(), Some(&*path), "{kind}");
             }
         });
     }
@@ -310,8 +311,9 @@ fn a_mount_of_a_part_lists_the_whole_without_names_from_elsewhere() {
         let listed = unlinked(&mount, &root);
         umount2(&at, MntFlags::MNT_DETACH).unwrap();
         let Ok(Listing::Kept { unlinked: mut listed, .. }) = listed else { panic!("{listed:?}") };
-        listed.sort_by_key(|found| found.path.clone());
-        let paths: Vec<_> = listed.into_iter().map(|found| found.path).collect();
+        listed.sort_by_key(|found| found.name.path().map(Path::to_path_buf));
+        let paths: Vec<_> =
+            listed.into_iter().map(|found| found.name.path().map(Path::to_path_buf)).collect();
         assert_eq!(paths, [None, Some(at.join("inside"))]);
         drop(held);
     });
@@ -331,12 +333,15 @@ fn every_subvolume_is_looked_into_and_a_deleted_one_is_no_error() {
         let held = [filesystem.deleted("first/file", 5000), filesystem.deleted("gone/file", 5000)];
         let list = || unlinked(&filesystem.mount, &filesystem.root);
         let Ok(Listing::Kept { unlinked: listed, .. }) = list() else { panic!() };
-        let listed: HashSet<_> = listed.into_iter().map(|found| found.path).collect();
+        let listed: HashSet<_> =
+            listed.into_iter().map(|found| found.name.path().map(Path::to_path_buf)).collect();
         let paths = ["first/file", "gone/file"].map(|name| Some(filesystem.path().join(name)));
         assert_eq!(listed, HashSet::from(paths));
         subvolume(["delete", "gone"]);
         let Ok(Listing::Kept { unlinked: listed, .. }) = list() else { panic!() };
-        assert!(listed.iter().any(|found| found.path == Some(filesystem.path().join("first/file"))));
+        assert!(
+            listed.iter().any(|found| found.name == LastName::Told(filesystem.path().join("first/file")))
+        );
         drop(held);
     });
 }

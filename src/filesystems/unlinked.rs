@@ -1,8 +1,8 @@
 //! The inodes without a name, opened and looked at by the handles that a driver lists.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use nix::fcntl::{AT_FDCWD, readlinkat};
 
 use super::Unable;
 use super::driver::Mounted;
+use crate::model::last_name::LastName;
 use crate::model::skips::{Kind, Skip};
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
-use crate::sys::stat::{Stat, is_stand_in, statx_fd};
+use crate::sys::stat::{Stat, statx_fd};
 
 /// An inode without a name, as the filesystem itself lists it.
 #[derive(Clone, Debug)]
 pub struct Unlinked {
     /// What the kernel says of it; the bytes include those that are not written out yet.
     pub stat: Stat,
-    /// Its last name; `None` if it never had one, or where that is not known: nobody has it open, or
-    /// the mount does not show its directory.
-    pub path: Option<PathBuf>,
+    /// Its last name; not told where nobody has it open, or the mount does not show its directory.
+    pub name: LastName,
 }
 
 /// What the filesystem keeps of inodes without a name.
@@ -108,8 +108,8 @@ fn look(handle: &Handle, mount: &Mount, root: BorrowedFd<'_>) -> Result<Option<(
         // Listed for another reason, or linked again: open(2), O_TMPFILE.
         return Ok(None);
     }
-    let path = last_name(inode.as_fd(), &stat, mount);
-    Ok(Some((inode, Unlinked { stat, path })))
+    let name = last_name(inode.as_fd(), &stat, mount);
+    Ok(Some((inode, Unlinked { stat, name })))
 }
 
 /// A handle whose inode number is just being given to a new file is answered with `ENOMEM`:
@@ -134,18 +134,21 @@ pub(super) fn words(number: u64) -> [u32; 2] {
 }
 
 /// The name that an opened inode without name last had.
-fn last_name(inode: BorrowedFd<'_>, stat: &Stat, mount: &Mount) -> Option<PathBuf> {
-    let link = CString::new(format!("/proc/self/fd/{}", inode.as_raw_fd())).ok()?;
-    former(readlinkat(AT_FDCWD, link.as_c_str()).ok()?, stat.inode, mount)
+fn last_name(inode: BorrowedFd<'_>, stat: &Stat, mount: &Mount) -> LastName {
+    let link = format!("/proc/self/fd/{}", inode.as_raw_fd());
+    former(readlinkat(AT_FDCWD, link.as_str()), stat.inode, mount)
 }
 
-fn former(link: OsString, inode: u64, mount: &Mount) -> Option<PathBuf> {
+fn former(link: Result<OsString, Errno>, inode: u64, mount: &Mount) -> LastName {
     // Without the suffix it is not a name, but what stands in for an unknown one: "/".
-    let link = link.into_vec();
-    let path = PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec()));
-    path.file_name()?;
+    if link.as_ref().is_ok_and(|link| !link.as_bytes().ends_with(b" (deleted)")) {
+        return LastName::NotTold;
+    }
     // Where a mount shows a part of the filesystem only, the path of what is outside of it begins at
     // the filesystem's root (fs/d_path.c, `prepend_path`), and would be taken for another file's.
-    let shown = mount.root == Path::new("/") || path.starts_with(&mount.mountpoint);
-    (shown && !is_stand_in(&path, inode)).then_some(path)
+    let is_shown = |path: &Path| mount.root == Path::new("/") || path.starts_with(&mount.mountpoint);
+    match LastName::of_link(link.map(PathBuf::from), inode) {
+        LastName::Told(path) if !is_shown(&path) => LastName::NotTold,
+        name => name,
+    }
 }

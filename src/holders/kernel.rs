@@ -17,8 +17,9 @@ use nix::errno::Errno;
 use super::places::Places;
 use super::{Held, Key, Scan, key};
 use crate::model::bytes::Bytes;
+use crate::model::last_name::LastName;
 use crate::model::skips::{Kind, Skip};
-use crate::sys::stat::{Stat, is_stand_in, statx_fd};
+use crate::sys::stat::{Stat, statx_fd};
 use namespaces::{Mounted, Namespace, Namespaces, What};
 pub use unmount::Reached;
 
@@ -158,8 +159,8 @@ impl Attribution<'_> {
         if !self.attach(key(&stat), &hold)
             && let Some(scan) = self.scans.get_mut(filesystem)
         {
-            let path = path.filter(|path| !is_stand_in(path, stat.inode));
-            scan.join(vec![Held { stat, path, holds: Vec::new(), kernel: vec![hold] }]);
+            let name = path.map_or(LastName::NotTold, |path| LastName::of_path(path, stat.inode));
+            scan.join(vec![Held { stat, name, holds: Vec::new(), kernel: vec![hold] }]);
         }
     }
 
@@ -186,13 +187,16 @@ impl Attribution<'_> {
                 Ok((dev, inode)) if self.attach((dev, None, inode), &hold) => continue,
                 Ok((dev, _)) => (self.places.devices.get(&dev).copied(), None),
                 Err(Errno::ENXIO) => continue,
-                Err(errno) => (self.places.filesystem_of(&device.file), Some(errno)),
+                Err(errno) => {
+                    let file = device.file.as_deref();
+                    (file.and_then(|file| self.places.filesystem_of(file)), Some(errno))
+                }
             };
             let Some(filesystem) = filesystem else { continue };
             // What the filesystem does not list has a name left.
             if self.listed.get(filesystem) == Some(&true) {
-                let claim = Claim::deleted(device.file, hold);
-                self.claims.extend(errno.map(|_| claim));
+                let claim = device.file.map(|file| Claim::deleted(file, hold));
+                self.claims.extend(claim.filter(|_| errno.is_some()));
             } else if let Some(scan) = self.scans.get_mut(filesystem) {
                 scan.skips.push(Skip::new(Kind::LoopDevice, device.node, errno));
             }
@@ -212,7 +216,7 @@ impl Attribution<'_> {
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
             let is_it = |held: &&Held| {
-                held.path.as_deref() == Some(&claim.path) && Bytes(held.stat.size) >= claim.longer_than
+                held.name.path() == Some(&claim.path) && Bytes(held.stat.size) >= claim.longer_than
             };
             let mut named = held.filter(is_it);
             let Some(only) = named.next() else { continue };

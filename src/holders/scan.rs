@@ -138,17 +138,17 @@ impl Gathered {
             self.foreign.push(sighting);
             return;
         };
-        let Sighting { stat, path, hold, .. } = sighting;
+        let Sighting { stat, name, hold, .. } = sighting;
         match self.held.entry((filesystem, key(&stat))) {
             Entry::Occupied(mut entry) => {
                 let held = entry.get_mut();
                 // It may have grown between two looks.
                 held.stat = stat;
-                held.path = held.path.take().or(path);
+                held.name.or(name);
                 held.holds.push(hold);
             }
             Entry::Vacant(entry) => {
-                entry.insert(Held { stat, path, holds: vec![hold], kernel: Vec::new() });
+                entry.insert(Held { stat, name, holds: vec![hold], kernel: Vec::new() });
             }
         }
     }

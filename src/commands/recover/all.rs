@@ -142,7 +142,7 @@ fn copy(
 ) -> Result<Copied, Refusal> {
     let options = Options { follow: false, ..options };
     let mut result = Err(Refusal::Exists(directory.path().to_owned()));
-    for name in names(opened.path.as_deref(), opened.stat.inode) {
+    for name in names(opened.name.path(), opened.stat.inode) {
         // Two files of one name are both to be kept, whatever --force says of older ones.
         let destination = Destination::new(directory, &name, false);
         let destination = destination.map(|destination| destination.without_taking(INDEX));

@@ -8,6 +8,9 @@ use crate::report::{HeldBy, Holder, Process, ReleaseMethod};
 pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<String> {
     let flagged = |flag: &str| processes(file).any(|process| has_flag(process, flag));
     let mut notes = Vec::new();
+    if file.bytes == Bytes::ZERO {
+        notes.push("It occupies nothing: there is nothing to be freed.".to_owned());
+    }
     if flagged("O_RDWR") {
         notes.push(
             "It is open for reading and writing: a database or a temporary file may still need what is in it."
@@ -77,6 +80,16 @@ fn processes(file: &Holder) -> impl Iterator<Item = &Process> {
     })
 }
 
+/// What to say of what has come since the plan, and where therefore it was done in another way.
+pub(super) fn on_growth(appended: Bytes, is_as_asked: bool) -> Vec<String> {
+    if appended == Bytes::ZERO {
+        return Vec::new();
+    }
+    let how = if is_as_asked { "" } else { ", and it was not truncated but got a hole" };
+    let appended = Units::Binary.format(appended);
+    vec![format!("{appended} more have come since it was looked at: only what was shown was freed{how}.")]
+}
+
 /// What to say when df does not show what the file let go of, or when the file still has blocks.
 pub(super) fn on_result(freed: Bytes, regained: Option<Gap>, left: Bytes) -> Vec<String> {
     let mut notes = Vec::new();
@@ -113,7 +126,7 @@ mod tests {
         let process = |&(via, fd, flags): &(&'static str, Option<u32>, &str)| {
             HeldBy::Process(Process { pid: 7, via, fd, flags: Some(flags.to_owned()), ..Process::default() })
         };
-        Holder { held_by: processes.iter().map(process).collect(), ..Holder::default() }
+        Holder { bytes: Bytes(1), held_by: processes.iter().map(process).collect(), ..Holder::default() }
     }
 
     #[test]
@@ -121,6 +134,22 @@ mod tests {
         let log = held(&[("fd", Some(1), "O_WRONLY|O_APPEND")]);
         assert_eq!(of(&log, ReleaseMethod::PunchHole, 0), Vec::<String>::new());
         assert_eq!(of(&log, ReleaseMethod::Truncate, 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_occupies_nothing_is_told() {
+        let log = Holder { bytes: Bytes::ZERO, ..held(&[("fd", Some(1), "O_WRONLY")]) };
+        assert_eq!(
+            of(&log, ReleaseMethod::PunchHole, 0),
+            ["It occupies nothing: there is nothing to be freed."]
+        );
+    }
+
+    #[test]
+    fn what_has_come_since_is_told() {
+        assert_eq!(on_growth(Bytes::ZERO, true), Vec::<String>::new());
+        assert!(on_growth(Bytes(2048), true)[0].starts_with("2.0 KiB more have come since"));
+        assert!(on_growth(Bytes(2048), false)[0].ends_with("was not truncated but got a hole."));
     }
 
     #[test]

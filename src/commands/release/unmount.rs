@@ -78,6 +78,7 @@ impl Plan {
             done: false,
             freed_bytes: None,
             regained_bytes: None,
+            appended_bytes: None,
             notes: Vec::new(),
         }
     }
@@ -97,8 +98,9 @@ impl Plan {
             return Err(first);
         }
         let freed = if self.is_gone()? { self.file.bytes } else { Bytes::ZERO };
-        let regained =
-            filesystem.zip(used).and_then(|(root, used)| super::regained(&root, used, freed, timeout));
+        let regained = filesystem
+            .zip(used)
+            .and_then(|(root, used)| super::blocks::regained(&root, used, freed, timeout));
         let mut notes: Vec<String> = failures.iter().map(ToString::to_string).collect();
         if freed == Bytes::ZERO && self.file.bytes > Bytes::ZERO && failures.is_empty() {
             notes.push("Something else holds it by now: look again.".to_owned());

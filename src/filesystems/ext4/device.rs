@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{self, OFlag, PosixFadviseAdvice, posix_fadvise};
@@ -20,7 +21,7 @@ use crate::sys::Dev;
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens the device of a mount whose inode tables are up to date.
-pub(super) fn open_served(mount: &Mount) -> Result<File, Unable> {
+pub(super) fn open_served(mount: &Mount) -> Result<Device, Unable> {
     if !is_served_by_ext4(mount) {
         return Err(Unable::Filesystem(mount.fstype.clone()));
     }
@@ -52,7 +53,7 @@ pub(super) fn attribute(dev: Dev, name: &str) -> Option<u64> {
 
 /// Opens the mount's block device for reading. No other device is even opened: that can have effects,
 /// such as rewinding a tape.
-pub(super) fn open(mount: &Mount) -> Result<File, Errno> {
+pub(super) fn open(mount: &Mount) -> Result<Device, Errno> {
     let node = device::node(mount)?;
     let link = format!("/proc/self/fd/{}", node.as_raw_fd());
     let open = |flags| fcntl::open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | flags, Mode::empty());
@@ -60,16 +61,32 @@ pub(super) fn open(mount: &Mount) -> Result<File, Errno> {
     let device = open(OFlag::O_NOATIME).or_else(|_| open(OFlag::empty()))?;
     // All that will be needed is announced: what the kernel would guess beyond that is read in vain.
     let _ = posix_fadvise(&device, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
-    Ok(device.into())
+    Ok(Device { file: device.into(), is_waited_for: AtomicBool::new(false) })
 }
 
-impl ReadAt for File {
+/// A mount's block device.
+pub(super) struct Device {
+    file: File,
+    /// Whether the disk had to be waited for. Until then all is taken to be in memory: then to announce what
+    /// will be read takes the kernel a twentieth of the time of a run, and helps nobody.
+    is_waited_for: AtomicBool,
+}
+
+/// Copying what is read at once takes a tenth of it, a fast disk twice as long.
+const WAIT: Duration = Duration::from_micros(60);
+
+impl ReadAt for Device {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        self.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
+        let begun = Instant::now();
+        let read = self.file.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
             Some(code) => Errno::from_raw(code),
             // The device ends before the filesystem does.
             None => CORRUPT,
-        })
+        });
+        if begun.elapsed() > WAIT {
+            self.is_waited_for.store(true, Ordering::Relaxed);
+        }
+        read
     }
 
     fn pause(&self) -> Duration {
@@ -77,9 +94,11 @@ impl ReadAt for File {
     }
 
     fn announce(&self, offset: u64, length: u64) {
-        if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
+        if self.is_waited_for.load(Ordering::Relaxed)
+            && let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into())
+        {
             // Advice that is not taken only costs time.
-            let _ = posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+            let _ = posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
         }
     }
 }

@@ -127,8 +127,7 @@ fn copy(screen: &Screen<'_>, copied: &Copied) -> String {
 }
 
 fn name(screen: &Screen<'_>, file: &Holder) -> String {
-    let never_named = || format!("(never named) inode {}", file.inode);
-    file.path.as_deref().map_or_else(never_named, |path| screen.path(path))
+    file.path.as_deref().map_or_else(|| file.without_name(), |path| screen.path(path))
 }
 
 /// `java 1841, descriptor 412, O_WRONLY|O_APPEND (kafka.service)`
@@ -258,6 +257,7 @@ mod tests {
             done: false,
             freed_bytes: None,
             regained_bytes: None,
+            appended_bytes: None,
             notes: vec!["It is mapped by java 1841, which will read zeros from now on.".to_owned()],
         };
         insta::assert_snapshot!("plan", render_plan(&plan, &style()));

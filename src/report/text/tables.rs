@@ -33,8 +33,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
     ];
     let names = &*screen;
     let row = |holder: &&Holder| {
-        let never_named = || format!("(never named) inode {}", holder.inode);
-        let name = holder.path.as_deref().map_or_else(never_named, |path| names.path(path));
+        let name = holder.path.as_deref().map_or_else(|| holder.without_name(), |path| names.path(path));
         let written = holder.written.map(|written| ago(written, style.now)).unwrap_or_default();
         vec![
             style.units.format(holder.bytes),

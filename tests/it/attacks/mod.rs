@@ -4,7 +4,9 @@
 mod advice;
 mod flat;
 mod least_privilege;
+mod names;
 mod output;
 mod recover;
+mod release;
 mod streams;
 mod waits;
