@@ -13,6 +13,7 @@ mod covers;
 mod device;
 mod doubts;
 mod entries;
+mod error;
 mod format;
 mod groups;
 mod iget;
@@ -42,8 +43,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
+use self::error::Error;
 #[cfg(fuzzing)]
 pub use self::in_memory::look_everywhere;
 use self::nameless::Nameless;
@@ -156,18 +156,7 @@ impl Driver for Ext4 {
     }
 }
 
-impl From<Errno> for Unable {
-    fn from(errno: Errno) -> Self {
-        match errno {
-            Errno::EUCLEAN => Self::Damaged { check: "e2fsck -n" },
-            Errno::EOPNOTSUPP => Self::Features,
-            Errno::ENOKEY => Self::MountPoint,
-            errno => Self::Read(errno),
-        }
-    }
-}
-
-fn without_names(volume: &Volume<'_>) -> Result<nameless::Found, Errno> {
+fn without_names(volume: &Volume<'_>) -> Result<nameless::Found, Error> {
     if volume.is_journalled() {
         nameless::of_orphans(volume, orphans::list(volume, PAUSE)?)
     } else {
@@ -188,7 +177,7 @@ fn how<'a>(request: &Request<'a>) -> How<'a> {
     How { threads: request.options.threads.unwrap_or_else(cores), monitor: request.monitor }
 }
 
-fn internal_of(volume: &Volume<'_>, tables: Tables, counts_overhead: bool) -> Result<Internal, Errno> {
+fn internal_of(volume: &Volume<'_>, tables: Tables, counts_overhead: bool) -> Result<Internal, Error> {
     let Tables { mut own, nameless, named, damaged } = tables;
     let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
     metadata.push(overhead::bad_blocks(volume)?);

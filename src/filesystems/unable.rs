@@ -25,15 +25,24 @@ pub enum Unable {
     /// Where a mount point lies cannot be told from below.
     #[error("a mount point lies in an encrypted or case-insensitive directory")]
     MountPoint,
-    /// It is damaged, or changes too fast.
+    /// What was read makes no sense, however often.
     #[error("what was read makes no sense: it may be damaged ({check} tells)")]
     Damaged {
         /// The command that tells.
         check: &'static str,
     },
+    /// It changes faster than it can be read.
+    #[error("it changes faster than it can be read")]
+    Changed,
     /// Its device cannot be read.
     #[error("its device cannot be read: {}", .0.desc())]
     Read(Errno),
+    /// There is no thread to read it in.
+    #[error("no thread can be started to read it: {}", .0.desc())]
+    NoThread(Errno),
+    /// A thread that read it has panicked.
+    #[error("what read it has ended early")]
+    Panicked,
     /// The kernel does not tell.
     #[error("the kernel does not tell: {}", .0.desc())]
     Refused(Errno),
@@ -43,7 +52,9 @@ impl Unable {
     /// What a system call answers in such a case.
     pub fn errno(&self) -> Errno {
         match self {
-            Self::Device(errno) | Self::Read(errno) | Self::Refused(errno) => *errno,
+            Self::Device(errno) | Self::Read(errno) | Self::NoThread(errno) | Self::Refused(errno) => *errno,
+            Self::Panicked => Errno::EIO,
+            Self::Changed => Errno::EAGAIN,
             // `EFSCORRUPTED` of the kernel.
             Self::Damaged { .. } => Errno::EUCLEAN,
             Self::Filesystem(_) | Self::Part | Self::Listed | Self::Features | Self::MountPoint => {

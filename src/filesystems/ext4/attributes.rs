@@ -3,9 +3,8 @@
 
 use std::iter;
 
-use nix::errno::Errno;
-
-use super::format::{CORRUPT, attribute, inode, u8_at, u16_at, u32_at};
+use super::error::Error;
+use super::format::{attribute, inode, u8_at, u16_at, u32_at};
 use super::volume::{Volume, room};
 
 /// All that an inode or a block has.
@@ -49,7 +48,7 @@ fn behind(header: &[u8], length: usize) -> Option<&[u8]> {
 
 impl<'a> Attributes<'a> {
     /// One after the other, up to the first that is damaged.
-    pub(super) fn entries(self) -> impl Iterator<Item = Result<Entry<'a>, Errno>> {
+    pub(super) fn entries(self) -> impl Iterator<Item = Result<Entry<'a>, Error>> {
         let mut rest = Some(self.entries);
         iter::from_fn(move || match next(rest.take()?) {
             Ok(None) => None,
@@ -57,7 +56,7 @@ impl<'a> Attributes<'a> {
                 rest = Some(behind);
                 Some(Ok(entry))
             }
-            Err(errno) => Some(Err(errno)),
+            Err(error) => Some(Err(error)),
         })
     }
 
@@ -99,7 +98,7 @@ impl<'a> Attributes<'a> {
 }
 
 /// The first entry and what follows it.
-fn next(list: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, Errno> {
+fn next(list: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, Error> {
     // Four zero bytes end the list.
     if u32_at(list, 0)? == 0 {
         return Ok(None);
@@ -107,12 +106,12 @@ fn next(list: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, Errno> {
     let end = attribute::NAME + usize::from(u8_at(list, attribute::NAME_LENGTH)?);
     let entry = Entry {
         index: u8_at(list, attribute::NAME_INDEX)?,
-        name: list.get(attribute::NAME..end).ok_or(CORRUPT)?,
+        name: list.get(attribute::NAME..end).ok_or(Error::Corrupt)?,
         offset: u16_at(list, attribute::VALUE_OFFSET)?,
         inode: u32_at(list, attribute::VALUE_INODE)?,
         size: u32_at(list, attribute::VALUE_SIZE)?,
     };
-    let behind = list.get(end.next_multiple_of(4)..).ok_or(CORRUPT)?;
+    let behind = list.get(end.next_multiple_of(4)..).ok_or(Error::Corrupt)?;
     Ok(Some((entry, behind)))
 }
 
@@ -130,13 +129,13 @@ pub(super) fn charged(volume: &Volume<'_>, attributes: Option<Attributes<'_>>) -
 }
 
 /// The same for the attributes in a block, which is read into `buffer`.
-pub(super) fn charged_in_block(volume: &Volume<'_>, block: u64, buffer: &mut Vec<u8>) -> Result<u64, Errno> {
-    let buffer = room(buffer, usize::try_from(volume.block_size).map_err(|_| CORRUPT)?);
+pub(super) fn charged_in_block(volume: &Volume<'_>, block: u64, buffer: &mut Vec<u8>) -> Result<u64, Error> {
+    let buffer = room(buffer, usize::try_from(volume.block_size).map_err(|_| Error::Corrupt)?);
     match volume.read(block, 0, buffer) {
         Ok(()) => Ok(charged(volume, in_block(buffer))),
         // It lies nowhere.
-        Err(CORRUPT) => Ok(0),
-        Err(errno) => Err(errno),
+        Err(Error::Corrupt) => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

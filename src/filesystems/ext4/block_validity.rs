@@ -1,9 +1,7 @@
 //! Which blocks a file may have: none of those that the filesystem keeps for itself
 //! (`fs/ext4/block_validity.c`).
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use super::inode::Inode;
 use super::map::{self, Budget, Run};
 use super::overhead::places;
@@ -24,11 +22,11 @@ const BLOCKS_TOGETHER: u32 = 15;
 
 impl SystemZone {
     /// `ext4_setup_system_zone`.
-    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Errno> {
+    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Error> {
         let mut all = places(volume, volume.reserved_descriptors.into())?;
         if volume.is_inode(volume.journal) {
             let raw = volume.inode(volume.journal)?;
-            let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+            let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
             map::runs(volume, volume.journal, inode, &Budget::of(volume), |run| all.push(run))?;
         }
         Ok(Self::new(all, volume.first_data_block, volume.blocks))

@@ -6,10 +6,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::errno::Errno;
-
 use super::entries::of_directory;
-use super::format::{CORRUPT, flag};
+use super::error::Error;
+use super::format::flag;
 use super::inode::Inode;
 use super::map::Budget;
 use super::names::Covers;
@@ -28,7 +27,7 @@ pub(super) struct Covered {
 
 /// Looks all mount points up. `ENOKEY` where the names on the volume are
 /// not those that the mount points have: in encrypted and in case-insensitive directories.
-pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<Covered, Errno> {
+pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<Covered, Error> {
     let mut covered = Covered::default();
     for (number, MountPoint { path, .. }) in mount_points.iter().enumerate() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
@@ -36,7 +35,7 @@ pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> R
         let Some(parent) = descend(volume, parent)? else { continue };
         let Some(inode) = child(volume, parent, name)? else { continue };
         let raw = volume.inode(inode)?;
-        if Inode::new(&raw).ok_or(CORRUPT)?.is_directory() {
+        if Inode::new(&raw).ok_or(Error::Corrupt)?.is_directory() {
             covered.directories.insert(inode, number);
         } else {
             let names = covered.files.entry(parent).or_default();
@@ -46,7 +45,7 @@ pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> R
     Ok(covered)
 }
 
-fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Errno> {
+fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Error> {
     let mut at = ROOT;
     for name in path {
         match child(volume, at, name)? {
@@ -57,7 +56,7 @@ fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Errno> {
     Ok(Some(at))
 }
 
-fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32>, Errno> {
+fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32>, Error> {
     let found = settled(volume, directory, |inode| {
         let mut found = None;
         of_directory(volume, directory, inode, &Budget::of(volume), |entry| {
@@ -66,7 +65,7 @@ fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32
             }
         })?;
         let is_other = inode.has(flag::ENCRYPTED) || inode.has(flag::CASE_FOLDED);
-        if found.is_none() && is_other { Err(Errno::ENOKEY) } else { Ok(found) }
+        if found.is_none() && is_other { Err(Error::EncodedName) } else { Ok(found) }
     })?;
     Ok(found.flatten())
 }

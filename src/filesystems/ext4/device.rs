@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{self, OFlag, PosixFadviseAdvice, posix_fadvise};
 use nix::sys::stat::Mode;
 
-use super::format::CORRUPT;
+use super::error::Error;
 use super::volume::ReadAt;
 use crate::filesystems::Unable;
 use crate::mounts::{Mount, device};
@@ -76,12 +76,12 @@ pub(super) struct Device {
 const WAIT: Duration = Duration::from_micros(60);
 
 impl ReadAt for Device {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let begun = Instant::now();
         let read = self.file.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
-            Some(code) => Errno::from_raw(code),
+            Some(code) => Error::Read(Errno::from_raw(code)),
             // The device ends before the filesystem does.
-            None => CORRUPT,
+            None => Error::Corrupt,
         });
         if begun.elapsed() > WAIT {
             self.is_waited_for.store(true, Ordering::Relaxed);

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use nix::errno::Errno;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::entries;
-use super::format::CORRUPT;
+use super::error::Error;
 use super::inode::Inode;
 use super::map::Budget;
 use super::names::Names;
@@ -18,7 +17,7 @@ use super::tables::Directories;
 use super::volume::Volume;
 
 /// Looks again at all that is in doubt; an error where it stays so.
-pub(super) fn dispel(volume: &Volume<'_>, directories: &Directories, names: &Names) -> Result<(), Errno> {
+pub(super) fn dispel(volume: &Volume<'_>, directories: &Directories, names: &Names) -> Result<(), Error> {
     if !names.unknown.is_empty() || !names.further.is_empty() {
         let doubts = Doubts::of(directories, names);
         until_sound(volume, || doubts.look(volume))?;
@@ -32,7 +31,7 @@ pub(super) fn dispel(volume: &Volume<'_>, directories: &Directories, names: &Nam
         }
         met_again = met_twice(volume, directories, &met_again)?;
     }
-    if met_again.is_empty() { Ok(()) } else { Err(CORRUPT) }
+    if met_again.is_empty() { Ok(()) } else { Err(Error::Corrupt) }
 }
 
 /// How often all names are read again where a file seems to have one more than it knows of.
@@ -43,7 +42,7 @@ fn met_twice(
     volume: &Volume<'_>,
     directories: &Directories,
     files: &FxHashSet<u32>,
-) -> Result<FxHashSet<u32>, Errno> {
+) -> Result<FxHashSet<u32>, Error> {
     let (budget, mut met) = (Budget::of(volume), FxHashMap::default());
     for directory in &directories.all {
         let names = each_name(volume, directory.inode, &budget, |inode| {
@@ -53,14 +52,14 @@ fn met_twice(
         });
         match names {
             // It has made sense, so it is just being changed.
-            Ok(()) | Err(CORRUPT) => {}
-            Err(errno) => return Err(errno),
+            Ok(()) | Err(Error::Corrupt) => {}
+            Err(error) => return Err(error),
         }
     }
     let mut twice = FxHashSet::default();
     for (inode, names) in met {
         let raw = volume.inode(inode)?;
-        let links = Inode::new(&raw).ok_or(CORRUPT)?.links();
+        let links = Inode::new(&raw).ok_or(Error::Corrupt)?.links();
         if names > usize::from(links) {
             twice.insert(inode);
         }
@@ -95,7 +94,7 @@ impl Doubts {
     }
 
     /// Reads all these directories once more.
-    fn look(&self, volume: &Volume<'_>) -> Result<(), Errno> {
+    fn look(&self, volume: &Volume<'_>) -> Result<(), Error> {
         let (budget, mut met) = (Budget::of(volume), FxHashMap::default());
         for &directory in &self.directories {
             each_name(volume, directory, &budget, |inode| {
@@ -108,7 +107,7 @@ impl Doubts {
             let allowed = self.allowed.get(&inode).copied().unwrap_or(met);
             // It may have been made after its table was read.
             if met > allowed && (allowed > 0 || !has_name(volume, inode)?) {
-                return Err(CORRUPT);
+                return Err(Error::Corrupt);
             }
         }
         Ok(())
@@ -121,9 +120,9 @@ fn each_name(
     directory: u32,
     budget: &Budget,
     mut each: impl FnMut(u32),
-) -> Result<(), Errno> {
+) -> Result<(), Error> {
     let raw = volume.inode(directory)?;
-    let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+    let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
     if !inode.is_directory() || inode.links() == 0 {
         return Ok(());
     }
@@ -131,10 +130,10 @@ fn each_name(
 }
 
 /// Whether an inode is one that names may lead to.
-fn has_name(volume: &Volume<'_>, inode: u32) -> Result<bool, Errno> {
+fn has_name(volume: &Volume<'_>, inode: u32) -> Result<bool, Error> {
     if !volume.is_ordinary(inode) || !volume.is_in_use(inode)? {
         return Ok(false);
     }
     let raw = volume.inode(inode)?;
-    Ok(Role::of(volume, inode, Inode::new(&raw).ok_or(CORRUPT)?) == Role::Named)
+    Ok(Role::of(volume, inode, Inode::new(&raw).ok_or(Error::Corrupt)?) == Role::Named)
 }

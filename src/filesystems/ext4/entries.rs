@@ -2,9 +2,8 @@
 //! hashed trees and the checksums need is packed into entries without an inode, so that all blocks can be
 //! read alike (Documentation/filesystems/ext4/directory.rst).
 
-use nix::errno::Errno;
-
-use super::format::{CORRUPT, entry, flag, u8_at, u16_at, u32_at};
+use super::error::Error;
+use super::format::{entry, flag, u8_at, u16_at, u32_at};
 use super::inode::Inode;
 use super::map::{self, Budget};
 use super::volume::Volume;
@@ -43,14 +42,14 @@ impl Rules {
 
 /// Calls `each` with all entries of a block but `.` and `..`. What is checked is what the kernel does
 /// (`__ext4_check_dir_entry`, fs/ext4/dir.c).
-pub(super) fn of_block(block: &[u8], rules: Rules, mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
+pub(super) fn of_block(block: &[u8], rules: Rules, mut each: impl FnMut(Entry<'_>)) -> Result<(), Error> {
     let mut rest = block;
     while !rest.is_empty() {
         let length = match usize::from(u16_at(rest, entry::LENGTH)?) {
             0 | 0xffff if block.len() == LARGEST_BLOCK => LARGEST_BLOCK,
             length => length,
         };
-        let (this, next) = rest.split_at_checked(length).ok_or(CORRUPT)?;
+        let (this, next) = rest.split_at_checked(length).ok_or(Error::Corrupt)?;
         let name_length = usize::from(u8_at(this, entry::NAME_LENGTH)?);
         let inode = u32_at(this, entry::INODE)?;
         let fits = length >= entry::SMALLEST
@@ -58,12 +57,12 @@ pub(super) fn of_block(block: &[u8], rules: Rules, mut each: impl FnMut(Entry<'_
             && length >= (entry::NAME + name_length).next_multiple_of(4)
             && (next.is_empty() || next.len() >= entry::SMALLEST);
         if !fits || inode > rules.inodes {
-            return Err(CORRUPT);
+            return Err(Error::Corrupt);
         }
         if inode != 0 {
-            let name = this.get(entry::NAME..entry::NAME + name_length).ok_or(CORRUPT)?;
+            let name = this.get(entry::NAME..entry::NAME + name_length).ok_or(Error::Corrupt)?;
             if !rules.allow(name) {
-                return Err(CORRUPT);
+                return Err(Error::Corrupt);
             }
             if name != b"." && name != b".." {
                 each(Entry { inode, name });
@@ -76,10 +75,10 @@ pub(super) fn of_block(block: &[u8], rules: Rules, mut each: impl FnMut(Entry<'_
 
 /// The same for a directory that lies in its inode: behind its parent's number, in what is left of the
 /// block map, and in an attribute.
-fn of_inode(volume: &Volume<'_>, inode: Inode<'_>, mut each: impl FnMut(Entry<'_>)) -> Result<(), Errno> {
+fn of_inode(volume: &Volume<'_>, inode: Inode<'_>, mut each: impl FnMut(Entry<'_>)) -> Result<(), Error> {
     const PARENT: usize = 4;
     let (map, rules) = (inode.block(), Rules::of(volume, inode));
-    of_block(map.get(PARENT..).ok_or(CORRUPT)?, rules, &mut each)?;
+    of_block(map.get(PARENT..).ok_or(Error::Corrupt)?, rules, &mut each)?;
     if inode.size(volume) > map.len() as u64 {
         of_block(inode.more_inline()?, rules, each)?;
     }
@@ -93,7 +92,7 @@ pub(super) fn of_directory(
     inode: Inode<'_>,
     budget: &Budget,
     mut each: impl FnMut(Entry<'_>),
-) -> Result<(), Errno> {
+) -> Result<(), Error> {
     if inode.has(flag::INLINE_DATA) {
         return of_inode(volume, inode, each);
     }

@@ -1,10 +1,7 @@
 //! What lies where in the structures of ext2, ext3 and ext4: fs/ext4/ext4.h and
 //! Documentation/filesystems/ext4. Numbers are little-endian.
 
-use nix::errno::Errno;
-
-/// What the kernel answers to a damaged filesystem (`EFSCORRUPTED`).
-pub(super) const CORRUPT: Errno = Errno::EUCLEAN;
+use super::error::Error;
 
 /// `struct ext4_super_block`: where it starts, and the offsets of its fields.
 pub(super) mod superblock {
@@ -218,16 +215,16 @@ pub(super) fn wide(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-pub(super) fn u16_at(raw: &[u8], offset: usize) -> Result<u16, Errno> {
-    let bytes = raw.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(CORRUPT)?;
+pub(super) fn u16_at(raw: &[u8], offset: usize) -> Result<u16, Error> {
+    let bytes = raw.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(Error::Corrupt)?;
     Ok(u16::from_le_bytes(*bytes))
 }
 
-pub(super) fn u32_at(raw: &[u8], offset: usize) -> Result<u32, Errno> {
-    let bytes = raw.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(CORRUPT)?;
+pub(super) fn u32_at(raw: &[u8], offset: usize) -> Result<u32, Error> {
+    let bytes = raw.get(offset..).and_then(|rest| rest.first_chunk()).ok_or(Error::Corrupt)?;
     Ok(u32::from_le_bytes(*bytes))
 }
 
-pub(super) fn u8_at(raw: &[u8], offset: usize) -> Result<u8, Errno> {
-    raw.get(offset).copied().ok_or(CORRUPT)
+pub(super) fn u8_at(raw: &[u8], offset: usize) -> Result<u8, Error> {
+    raw.get(offset).copied().ok_or(Error::Corrupt)
 }

@@ -8,14 +8,31 @@ use nix::errno::Errno;
 
 use super::attributes;
 use super::block_validity::SystemZone;
-use super::format::{CORRUPT, flag, inode, u16_at};
+use super::error::Error;
+use super::format::{flag, inode, u16_at};
 use super::inode::Inode;
 use super::map::{self, Run};
 use super::own::Role;
 use super::volume::Volume;
 
-/// What the kernel answers where a checksum is wrong (`EFSBADCRC`).
-pub(super) const BAD_CHECKSUM: Errno = Errno::EBADMSG;
+/// What is wrong with an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadInode {
+    /// It makes no sense.
+    Corrupt,
+    /// Its checksum is wrong.
+    Checksum,
+}
+
+impl BadInode {
+    /// What the kernel answers to whoever asks for it: `EFSCORRUPTED`, `EFSBADCRC`.
+    pub(super) fn errno(self) -> Errno {
+        match self {
+            Self::Corrupt => Errno::EUCLEAN,
+            Self::Checksum => Errno::EBADMSG,
+        }
+    }
+}
 
 /// What it takes to check the inodes of a volume.
 pub(super) struct Iget<'a> {
@@ -26,28 +43,28 @@ pub(super) struct Iget<'a> {
 }
 
 impl<'a> Iget<'a> {
-    pub(super) fn new(volume: &'a Volume<'a>) -> Result<Self, Errno> {
+    pub(super) fn new(volume: &'a Volume<'a>) -> Result<Self, Error> {
         let largest = [largest_by_extents(volume), largest_by_pointers(volume)];
         Ok(Self { volume, zone: SystemZone::read(volume)?, largest })
     }
 
     /// Checks an inode of this role.
-    pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
+    pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), BadInode> {
         self.check_summed(role, inode, self.volume.is_intact(number, inode.whole()))
     }
 
     /// The same of one whose checksum has been looked at.
-    pub(super) fn check_summed(&self, role: Role, inode: Inode<'_>, is_intact: bool) -> Result<(), Errno> {
+    pub(super) fn check_summed(&self, role: Role, inode: Inode<'_>, is_intact: bool) -> Result<(), BadInode> {
         match role {
             // Free, or just being made.
             Role::Nothing => Ok(()),
             // Most of them have never been written, and the kernel has none of those.
             Role::Own(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
-            _ if !is_intact => Err(BAD_CHECKSUM),
+            _ if !is_intact => Err(BadInode::Checksum),
             // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
             Role::Own(_) => Ok(()),
             Role::Named | Role::Nameless | Role::AttributeValue if self.makes_sense(inode) => Ok(()),
-            Role::Named | Role::Nameless | Role::AttributeValue => Err(CORRUPT),
+            Role::Named | Role::Nameless | Role::AttributeValue => Err(BadInode::Corrupt),
         }
     }
 

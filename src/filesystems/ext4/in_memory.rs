@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::errno::Errno;
-
+use super::error::Error;
 use super::tables::{How, Tables};
 use super::volume::{ReadAt, Volume};
 use super::{internal_of, nameless, orphans, tree};
@@ -33,10 +32,10 @@ impl<'a> InMemory<'a> {
 }
 
 impl ReadAt for InMemory<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        let start = usize::try_from(offset).map_err(|_| Errno::EUCLEAN)?;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let start = usize::try_from(offset).map_err(|_| Error::Corrupt)?;
         let found =
-            self.bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Errno::EUCLEAN)?;
+            self.bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Error::Corrupt)?;
         buffer.copy_from_slice(found);
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -68,7 +67,7 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
 }
 
 /// Checks that no more is read than so many times the image.
-fn within<T>(times: u64, bytes: &[u8], look: impl FnOnce(&Volume<'_>) -> Result<T, Errno>) {
+fn within<T>(times: u64, bytes: &[u8], look: impl FnOnce(&Volume<'_>) -> Result<T, Error>) {
     let image = InMemory::new(bytes);
     let _ = Volume::open(&image).and_then(|volume| look(&volume));
     let (read, length) = (image.read.into_inner(), bytes.len() as u64);
@@ -80,7 +79,7 @@ pub(super) fn count(
     volume: &Volume<'_>,
     mount_points: &[&Path],
     how: How<'_>,
-) -> Result<(Census, Tables), Errno> {
+) -> Result<(Census, Tables), Error> {
     let points: Vec<_> = mount_points.iter().map(|path| MountPoint { path, listed: false }).collect();
     let options = Options { directories: 100, watched: &WATCHED, ..Options::default() };
     tree::count(volume, &points, options, how)

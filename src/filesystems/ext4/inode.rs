@@ -1,9 +1,8 @@
 //! One inode as it stands in its table: `struct ext4_inode`.
 
-use nix::errno::Errno;
-
 use super::attributes;
-use super::format::{CORRUPT, attribute, flag, inode, wide};
+use super::error::Error;
+use super::format::{attribute, flag, inode, wide};
 use super::volume::Volume;
 use crate::sys::stat::BLOCK_UNIT;
 
@@ -117,14 +116,14 @@ impl<'a> Inode<'a> {
     }
 
     /// What of the inline data does not fit `i_block`: the value of an attribute of its own.
-    pub(super) fn more_inline(self) -> Result<&'a [u8], Errno> {
-        let attributes = attributes::in_inode(self.whole).ok_or(CORRUPT)?;
+    pub(super) fn more_inline(self) -> Result<&'a [u8], Error> {
+        let attributes = attributes::in_inode(self.whole).ok_or(Error::Corrupt)?;
         for entry in attributes.entries() {
             let entry = entry?;
             if entry.index == attribute::SYSTEM && entry.name == attribute::DATA {
-                return attributes.value(entry).ok_or(CORRUPT);
+                return attributes.value(entry).ok_or(Error::Corrupt);
             }
         }
-        Err(CORRUPT)
+        Err(Error::Corrupt)
     }
 }

@@ -2,10 +2,8 @@
 
 use std::iter;
 
-use nix::errno::Errno;
-
 use super::checksum::Checksums;
-use super::format::CORRUPT;
+use super::error::Error;
 use super::groups::Group;
 use super::inode::Inode;
 use super::volume::{LARGEST_READ, Volume, room};
@@ -41,8 +39,8 @@ pub(super) fn in_use(
     group: &Group,
     checksums: Option<&Checksums>,
     buffer: &mut Vec<u8>,
-    mut each: impl FnMut(u32, Inode<'_>, bool) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+    mut each: impl FnMut(u32, Inode<'_>, bool) -> Result<(), Error>,
+) -> Result<(), Error> {
     if group.used == 0 {
         return Ok(());
     }
@@ -50,7 +48,7 @@ pub(super) fn in_use(
     let is_used =
         |index: u32| bitmap.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
     let size = usize::from(volume.inode_size);
-    let per_piece = u32::try_from(LARGEST_READ / size).map_err(|_| CORRUPT)?;
+    let per_piece = u32::try_from(LARGEST_READ / size).map_err(|_| Error::Corrupt)?;
     let pieces = (0..group.used).step_by(per_piece as usize);
     let pieces = pieces.map(|first| (first, per_piece.min(group.used - first)));
     let pieces = pieces.filter(|&(first, count)| (first..first + count).any(is_used));

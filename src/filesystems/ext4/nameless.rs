@@ -3,9 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use super::groups::groups;
 use super::iget::Iget;
 use super::inode::Inode;
@@ -32,7 +30,7 @@ pub(super) struct Found {
 
 /// All inodes that are in use and have no name. Whatever was one during the whole call is among them;
 /// a few others are being made or freed at this moment.
-pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Errno> {
+pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Error> {
     let iget = Iget::new(volume)?;
     let (mut nameless, mut doubtful, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups(volume)? {
@@ -59,7 +57,7 @@ pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Errno> {
 }
 
 /// Those that are noted as orphans.
-pub(super) fn of_orphans(volume: &Volume<'_>, orphans: BTreeSet<u32>) -> Result<Found, Errno> {
+pub(super) fn of_orphans(volume: &Volume<'_>, orphans: BTreeSet<u32>) -> Result<Found, Error> {
     if orphans.is_empty() {
         return Ok(Found::default());
     }
@@ -67,7 +65,7 @@ pub(super) fn of_orphans(volume: &Volume<'_>, orphans: BTreeSet<u32>) -> Result<
     let iget = Iget::new(volume)?;
     for number in orphans {
         let raw = volume.inode(number)?;
-        let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+        let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
         nameless.push(Nameless { inode: number, generation: inode.generation() });
         let role = Role::of(volume, number, inode);
         if iget.check(role, number, inode).is_err() {

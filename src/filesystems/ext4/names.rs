@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use nix::errno::Errno;
-
 use super::doubts;
 use super::entries::{self, Entry, Rules};
-use super::format::{CORRUPT, flag};
+use super::error::Error;
+use super::format::flag;
 use super::map::{self, Budget, Run};
 use super::own::ROOT;
 use super::parallel::spread;
@@ -95,7 +94,7 @@ pub(super) fn read(
     directories: &Directories,
     covers: &Covers,
     how: How<'_>,
-) -> Result<Names, Errno> {
+) -> Result<Names, Error> {
     let (blocks, inline) = (shares(&directories.blocks, how), shares(&directories.inline, how));
     let reader = Reader { volume, directories, covers, budget: &Budget::of(volume) };
     let work = |state: &mut (Names, Vec<u8>), number: usize| {
@@ -152,13 +151,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn blocks(&self, share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
+    fn blocks(&self, share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Error> {
         let block_size = self.volume.block_size;
         for (_, run) in together(share, u64::MAX) {
             self.volume.announce(run.start, 0, run.length.saturating_mul(block_size));
         }
         for (blocks, run) in together(share, LARGEST_READ as u64 / block_size) {
-            let read = room(buffer, usize::try_from(run.length * block_size).map_err(|_| CORRUPT)?);
+            let read = room(buffer, usize::try_from(run.length * block_size).map_err(|_| Error::Corrupt)?);
             self.volume.read(run.start, 0, read)?;
             for blocks in blocks {
                 self.piece(blocks, run.start, read, names)?;
@@ -168,23 +167,23 @@ impl Reader<'_> {
     }
 
     /// Blocks of one directory. They are in `buffer`, which begins with block `start` of the volume.
-    fn piece(&self, blocks: &Blocks, start: u64, buffer: &[u8], names: &mut Names) -> Result<(), Errno> {
+    fn piece(&self, blocks: &Blocks, start: u64, buffer: &[u8], names: &mut Names) -> Result<(), Error> {
         let mut visit = self.visit(blocks.directory, names)?;
         let directory = visit.directory;
         let owner = self.volume.owner(directory.inode, directory.generation);
         let rules = Rules { inodes: self.volume.inodes, is_encrypted: directory.is_encrypted };
-        let size = usize::try_from(self.volume.block_size).map_err(|_| CORRUPT)?;
-        let skip = usize::try_from(blocks.run.start - start).map_err(|_| CORRUPT)?;
+        let size = usize::try_from(self.volume.block_size).map_err(|_| Error::Corrupt)?;
+        let skip = usize::try_from(blocks.run.start - start).map_err(|_| Error::Corrupt)?;
         let numbers = (blocks.run.start..blocks.run.start + blocks.run.length).zip(blocks.first..);
         for (block, (number, place)) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
             let is_intact = owner.is_none_or(|owner| owner.has_names(block, place, directory.is_indexed));
             let read = if is_intact {
                 entries::of_block(block, rules, |entry| visit.entry(entry))
             } else {
-                Err(CORRUPT)
+                Err(Error::Corrupt)
             };
             match read {
-                Err(CORRUPT) => self.again(number, &mut visit)?,
+                Err(Error::Corrupt) => self.again(number, &mut visit)?,
                 read => read?,
             }
         }
@@ -193,7 +192,7 @@ impl Reader<'_> {
     }
 
     /// Reads a block again in which the entries make no sense, if it is still the directory's.
-    fn again(&self, number: u64, visit: &mut Visit<'_>) -> Result<(), Errno> {
+    fn again(&self, number: u64, visit: &mut Visit<'_>) -> Result<(), Error> {
         let directory = visit.directory.inode;
         let read = settled(self.volume, directory, |inode| {
             let (mut next, mut place) = (0, None);
@@ -207,9 +206,9 @@ impl Reader<'_> {
             let block = self.volume.block(number)?;
             let is_indexed = inode.has(flag::INDEXED) && self.volume.has_indexes();
             let owner = self.volume.owner(directory, inode.generation());
-            let place = u32::try_from(place).map_err(|_| CORRUPT)?;
+            let place = u32::try_from(place).map_err(|_| Error::Corrupt)?;
             if owner.is_some_and(|owner| !owner.has_names(&block, place, is_indexed)) {
-                return Err(CORRUPT);
+                return Err(Error::Corrupt);
             }
             entries::of_block(&block, Rules::of(self.volume, inode), |entry| visit.entry(entry))
         });
@@ -217,7 +216,7 @@ impl Reader<'_> {
     }
 
     /// Directories that lay in their inodes when the tables were read.
-    fn inline(&self, share: &[u32], names: &mut Names) -> Result<(), Errno> {
+    fn inline(&self, share: &[u32], names: &mut Names) -> Result<(), Error> {
         for &directory in share {
             let mut visit = self.visit(directory, names)?;
             settled(self.volume, directory, |inode| {
@@ -228,10 +227,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn visit<'a>(&'a self, inode: u32, names: &'a mut Names) -> Result<Visit<'a>, Errno> {
+    fn visit<'a>(&'a self, inode: u32, names: &'a mut Names) -> Result<Visit<'a>, Error> {
         let directories = self.directories;
-        let place = directories.place_of(inode).ok_or(CORRUPT)?;
-        let directory = directories.all.get(place as usize).ok_or(CORRUPT)?;
+        let place = directories.place_of(inode).ok_or(Error::Corrupt)?;
+        let directory = directories.all.get(place as usize).ok_or(Error::Corrupt)?;
         let covers = self.covers.get(&inode).map(Vec::as_slice).unwrap_or_default();
         Ok(Visit { directories, covers, directory, place, sum: Tally::default(), names })
     }

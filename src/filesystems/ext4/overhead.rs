@@ -1,9 +1,7 @@
 //! What lies at fixed places: superblocks, group descriptors, bitmaps, inode tables, the journal. `df`
 //! leaves it out, except where the mount says `minixdf`.
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use super::groups;
 use super::inode::Inode;
 use super::map::{self, Budget, Run};
@@ -22,7 +20,7 @@ pub(super) struct Overhead {
 }
 
 impl Overhead {
-    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Errno> {
+    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Error> {
         let journal = journal(volume)?;
         if volume.cluster_size == volume.block_size {
             let tables = blocks(volume)?.saturating_mul(volume.block_size);
@@ -77,7 +75,7 @@ fn table(volume: &Volume<'_>) -> u64 {
 }
 
 /// Where each block is allocated on its own, no two things share one: no need to see where they lie.
-fn blocks(volume: &Volume<'_>) -> Result<u64, Errno> {
+fn blocks(volume: &Volume<'_>) -> Result<u64, Error> {
     let groups = u64::from(volume.group_count()?);
     let bitmaps_and_table = 2 + table(volume);
     let reserved = volume.reserved_descriptors.into();
@@ -87,17 +85,17 @@ fn blocks(volume: &Volume<'_>) -> Result<u64, Errno> {
 
 /// The clusters with anything of it, each once. Beside each copy of the superblock there is room for so
 /// many more blocks of descriptors.
-fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Errno> {
+fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Error> {
     Ok(distinct_clusters(volume, &places(volume, reserved)?))
 }
 
 /// Where it lies: blocks, and how many follow.
-pub(super) fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Errno> {
+pub(super) fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Error> {
     let table = table(volume);
     let run = |start, length| Run { start, length };
     let mut places = vec![run(0, volume.first_data_block)];
     for (group, number) in groups::groups(volume)?.iter().zip(0..) {
-        let start = volume.group_start(number).ok_or(CORRUPT)?;
+        let start = volume.group_start(number).ok_or(Error::Corrupt)?;
         places.push(run(start, volume.fixed_blocks(number, reserved)));
         places.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
     }
@@ -122,21 +120,21 @@ fn distinct_clusters(volume: &Volume<'_>, runs: &[Run]) -> u64 {
 /// The bad blocks that lie nowhere else, and the blocks of their map. What their inode says lacks the map
 /// (`ext2fs_update_bb_inode`, `lib/ext2fs/bb_inode.c` of e2fsprogs), and some may lie where copies of
 /// the superblock and of descriptors do, which is counted there.
-pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Errno> {
+pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Error> {
     let raw = volume.inode(BAD_BLOCKS)?;
-    let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+    let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
     let mut bad = Vec::new();
     let bytes = match map::walk(volume, BAD_BLOCKS, inode, &Budget::of(volume), |run| bad.push(run)) {
         Ok(0) if bad.is_empty() => 0,
         Ok(map) => elsewhere(volume, bad)?.saturating_add(map).saturating_mul(volume.cluster_size),
-        Err(CORRUPT) => inode.allocated(volume),
-        Err(errno) => return Err(errno),
+        Err(Error::Corrupt) => inode.allocated(volume),
+        Err(error) => return Err(error),
     };
     Ok(Term { name: BAD_BLOCKS_MAP, bytes: Bytes(bytes) })
 }
 
 /// How many clusters have something of these runs, but nothing that is counted here.
-fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Errno> {
+fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Error> {
     let places = places(volume, volume.reserved_descriptors.into())?;
     let fixed = distinct_clusters(volume, &places);
     runs.extend(places);
@@ -144,10 +142,10 @@ fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Errno> {
 }
 
 /// The bytes of the journal, where it is not on a device of its own.
-fn journal(volume: &Volume<'_>) -> Result<u64, Errno> {
+fn journal(volume: &Volume<'_>) -> Result<u64, Error> {
     if volume.journal == 0 {
         return Ok(0);
     }
     let raw = volume.inode(volume.journal)?;
-    Ok(volume.in_clusters(Inode::new(&raw).ok_or(CORRUPT)?.size(volume)))
+    Ok(volume.in_clusters(Inode::new(&raw).ok_or(Error::Corrupt)?.size(volume)))
 }

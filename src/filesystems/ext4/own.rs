@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use nix::errno::Errno;
-
 use super::attributes;
+use super::error::Error;
 use super::format::flag;
 use super::inode::Inode;
 use super::volume::Volume;
@@ -200,7 +199,7 @@ impl Own {
     }
 
     /// What files report, but share with others, or do not take up.
-    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Result<Vec<Term>, Errno> {
+    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Result<Vec<Term>, Error> {
         self.compact();
         let more = self.owners.saturating_sub(self.blocks.len() as u64);
         let charged = self.charged.saturating_add(self.charged_in_blocks(volume)?);
@@ -215,7 +214,7 @@ impl Own {
 
     /// What is charged for values that blocks of attributes lead to: to each inode that has the block. What
     /// the value's inode says of its references is no help: it counts the blocks, not their owners.
-    fn charged_in_blocks(&self, volume: &Volume<'_>) -> Result<u64, Errno> {
+    fn charged_in_blocks(&self, volume: &Volume<'_>) -> Result<u64, Error> {
         /// So many blocks are asked for at once.
         const AHEAD: usize = 64;
         if !volume.has_attribute_values() {

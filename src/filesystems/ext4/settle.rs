@@ -3,9 +3,7 @@
 
 use std::thread::sleep;
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use super::iget::Iget;
 use super::inode::Inode;
 use super::own::Role;
@@ -22,15 +20,15 @@ const MOST_DOUBTFUL: usize = 1 << 14;
 /// Calls `look` until that makes sense. The volume's pause lies behind the first try, twice that behind the next.
 pub(super) fn until_sound<T>(
     volume: &Volume<'_>,
-    mut look: impl FnMut() -> Result<T, Errno>,
-) -> Result<T, Errno> {
+    mut look: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
     for doubled in 0..TRIES {
         match look() {
-            Err(CORRUPT) => sleep(volume.pause() * (1 << doubled)),
+            Err(Error::Corrupt) => sleep(volume.pause() * (1 << doubled)),
             looked => return looked,
         }
     }
-    Err(CORRUPT)
+    Err(Error::Corrupt)
 }
 
 /// Calls `look` with a fresh copy of a directory's inode until that makes sense; `None` when it is no
@@ -38,11 +36,11 @@ pub(super) fn until_sound<T>(
 pub(super) fn settled<T>(
     volume: &Volume<'_>,
     directory: u32,
-    mut look: impl FnMut(Inode<'_>) -> Result<T, Errno>,
-) -> Result<Option<T>, Errno> {
+    mut look: impl FnMut(Inode<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
     until_sound(volume, || {
         let raw = volume.inode(directory)?;
-        let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+        let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
         if !inode.is_directory() || inode.links() == 0 {
             return Ok(None);
         }
@@ -55,10 +53,10 @@ pub(super) fn settled<T>(
 pub(super) fn settled_inodes(
     iget: &Iget<'_>,
     mut doubtful: Vec<u32>,
-    mut sound: impl FnMut(u32, Inode<'_>) -> Result<(), Errno>,
-) -> Result<Vec<Damaged>, Errno> {
+    mut sound: impl FnMut(u32, Inode<'_>) -> Result<(), Error>,
+) -> Result<Vec<Damaged>, Error> {
     if doubtful.len() > MOST_DOUBTFUL {
-        return Err(CORRUPT);
+        return Err(Error::Corrupt);
     }
     let volume = iget.volume;
     let mut damaged = Vec::new();
@@ -66,16 +64,16 @@ pub(super) fn settled_inodes(
         damaged.clear();
         for number in std::mem::take(&mut doubtful) {
             let raw = volume.inode(number)?;
-            let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+            let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
             if !volume.is_in_use(number)? {
                 continue;
             }
             let role = Role::of(volume, number, inode);
             match iget.check(role, number, inode) {
                 Ok(()) => sound(number, inode)?,
-                Err(errno) => {
+                Err(bad) => {
                     doubtful.push(number);
-                    damaged.push(Damaged { inode: number.into(), errno });
+                    damaged.push(Damaged { inode: number.into(), errno: bad.errno() });
                 }
             }
         }

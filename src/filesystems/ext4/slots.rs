@@ -3,9 +3,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use crate::sys::stat::BLOCK_UNIT;
 
 /// Bits of a slot. The others are the allocated sectors, and one: a slot of zero is an inode that does
@@ -96,12 +94,12 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(parts: Vec<GroupSlots>, groups: usize, per_group: u32) -> Result<Self, Errno> {
+    pub(super) fn new(parts: Vec<GroupSlots>, groups: usize, per_group: u32) -> Result<Self, Error> {
         let mut all = Vec::new();
         all.resize_with(groups, GroupSlots::default);
         for mut part in parts {
             part.slots.shrink_to_fit();
-            let place = all.get_mut(part.group as usize).ok_or(CORRUPT)?;
+            let place = all.get_mut(part.group as usize).ok_or(Error::Corrupt)?;
             *place = part;
         }
         Ok(Self { groups: all, per_group })

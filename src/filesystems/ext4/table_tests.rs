@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use proptest::prelude::*;
 
+use super::error::Error;
 use super::in_memory::{InMemory, count, look_everywhere};
 use super::inode::Inode;
 use super::map::{self, Budget, Run};
@@ -55,11 +56,11 @@ fn images() -> &'static [Vec<u8>; 4] {
     })
 }
 
-fn read(image: &[u8], mount_points: &[&Path]) -> Result<(Census, Tables), Errno> {
+fn read(image: &[u8], mount_points: &[&Path]) -> Result<(Census, Tables), Error> {
     monitored(image, mount_points, &Monitor::default())
 }
 
-fn monitored(image: &[u8], mount_points: &[&Path], monitor: &Monitor) -> Result<(Census, Tables), Errno> {
+fn monitored(image: &[u8], mount_points: &[&Path], monitor: &Monitor) -> Result<(Census, Tables), Error> {
     let how = How { threads: THREADS, monitor };
     count(&Volume::open(&InMemory::new(image))?, mount_points, how)
 }
@@ -124,7 +125,7 @@ fn few_blocks_are_not_many_directories() {
     assert_eq!(check(200_000, 200_000), Ok(()));
     assert_eq!(check(200_000, 100_000), Ok(()), "moved meanwhile");
     assert_eq!(check(1000, 2), Ok(()), "too few to matter");
-    assert_eq!(check(200_000, 2), Err(Errno::EUCLEAN));
+    assert_eq!(check(200_000, 2), Err(Error::Corrupt));
 }
 
 /// The upper half counts only where block numbers have one.
@@ -160,7 +161,7 @@ fn names_that_lead_nowhere_are_damage() {
         let mut image = images()[0].clone();
         let file = entry(&image, "a rather long name 59");
         image[file..file + 4].copy_from_slice(&inode.to_le_bytes());
-        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{inode}");
+        assert_eq!(read(&image, &[]).map(drop), Err(Error::Corrupt), "{inode}");
     }
 }
 
@@ -171,7 +172,7 @@ fn a_directory_has_one_name() {
     // `a/b/linked` is `a/b` itself, and the root.
     for number in [image[b..b + 4].to_vec(), vec![2, 0, 0, 0]] {
         image[linked..linked + 4].copy_from_slice(&number);
-        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{number:?}");
+        assert_eq!(read(&image, &[]).map(drop), Err(Error::Corrupt), "{number:?}");
     }
 }
 
@@ -181,7 +182,7 @@ fn names_that_no_name_can_be_are_damage() {
         let mut image = images()[0].clone();
         let name = find(&image, b"a rather long name 3");
         image[name + 3] = byte;
-        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{byte}");
+        assert_eq!(read(&image, &[]).map(drop), Err(Error::Corrupt), "{byte}");
     }
 }
 
@@ -205,7 +206,7 @@ fn every_bit_of_inodes_and_names_is_checked() {
         for at in (start..start + length).step_by(7) {
             let mut image = image.clone();
             image[at] ^= 1 << (at % 8);
-            assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{at}, from {start} on");
+            assert_eq!(read(&image, &[]).map(drop), Err(Error::Corrupt), "{at}, from {start} on");
         }
     }
 }
@@ -236,7 +237,7 @@ fn a_file_with_more_names_than_it_knows_of_is_damage() {
     let mut image = images()[0].clone();
     let (first, second) = (entry(&image, "a rather long name 58"), entry(&image, "a rather long name 57"));
     image.copy_within(first..first + 4, second);
-    assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN));
+    assert_eq!(read(&image, &[]).map(drop), Err(Error::Corrupt));
     // With two links it has two names.
     let number = u32::from_le_bytes(image[first..first + 4].try_into().unwrap());
     let raw = Volume::open(&InMemory::new(&image)).unwrap().inode(number).unwrap();
@@ -252,7 +253,7 @@ fn entries_that_lead_out_of_their_block_are_damage() {
         let mut image = images()[0].clone();
         let length_at = entry(&image, "a rather long name 3") + 4;
         image[length_at..length_at + 2].copy_from_slice(&length.to_le_bytes());
-        assert_eq!(read(&image, &[]).map(drop), Err(Errno::EUCLEAN), "{length}");
+        assert_eq!(read(&image, &[]).map(drop), Err(Error::Corrupt), "{length}");
     }
 }
 
@@ -274,7 +275,7 @@ fn pointing(size: u32, pointers: [u32; 15]) -> Vec<u8> {
     raw
 }
 
-fn runs(image: &[u8], raw: &[u8]) -> Result<Vec<Run>, Errno> {
+fn runs(image: &[u8], raw: &[u8]) -> Result<Vec<Run>, Error> {
     let image = InMemory::new(image);
     let volume = Volume::open(&image)?;
     let mut runs = Vec::new();
@@ -307,7 +308,7 @@ fn pointers_lead_through_three_levels() {
     assert_eq!(runs(&image, &pointing((last + 2) * 1024, pointers)).unwrap(), all);
     assert_eq!(runs(&image, &pointing(1024, pointers)).unwrap(), all[..1]);
     pointers[0] = 5000;
-    assert_eq!(runs(&image, &pointing(1024, pointers)), Err(Errno::EUCLEAN));
+    assert_eq!(runs(&image, &pointing(1024, pointers)), Err(Error::Corrupt));
 }
 
 /// Every level of a tree of extents leads to itself.
@@ -328,7 +329,7 @@ fn extents_that_lead_in_a_circle_end() {
     raw[0x20..0x24].copy_from_slice(&0x8_0000_u32.to_le_bytes());
     raw[0x28..0x30].copy_from_slice(&header(1, 5));
     raw[0x38..0x3c].copy_from_slice(&904_u32.to_le_bytes());
-    assert_eq!(runs(&image, &raw), Err(Errno::EUCLEAN));
+    assert_eq!(runs(&image, &raw), Err(Error::Corrupt));
 }
 
 fn header(entries: u16, depth: u16) -> [u8; 8] {

@@ -3,9 +3,8 @@
 
 use std::num::NonZero;
 
-use nix::errno::Errno;
-
-use super::format::{CORRUPT, flag};
+use super::error::Error;
+use super::format::flag;
 use super::groups::{Group, groups};
 use super::iget::Iget;
 use super::inode::Inode;
@@ -98,7 +97,7 @@ const FIRST_CHECK: usize = 1 << 16;
 
 /// A block belongs to one directory. Where that is not so for most, a few extents may be in the way of ever
 /// so many directories, and would take memory without end. Where directories come and go, some may be met twice.
-pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Errno> {
+pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Error> {
     blocks.sort_unstable_by_key(|blocks| blocks.run.start);
     let (mut all, mut distinct, mut reached) = (0_u64, 0_u64, 0);
     for Blocks { run, .. } in blocks.iter() {
@@ -108,16 +107,16 @@ pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Errno> {
         reached = reached.max(end);
     }
     let limit = distinct.saturating_mul(2).saturating_add(FIRST_CHECK as u64);
-    if all > limit { Err(CORRUPT) } else { Ok(()) }
+    if all > limit { Err(Error::Corrupt) } else { Ok(()) }
 }
 
 /// Reads all tables.
-pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directories), Errno> {
+pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directories), Error> {
     let groups = groups(volume)?;
     let (iget, budget) = (Iget::new(volume)?, Budget::of(volume));
     let reader = Reader { volume, iget: &iget, budget: &budget };
     let found = spread(how.threads, groups.len(), Found::default, |found, number| {
-        let group = groups.get(number).ok_or(CORRUPT)?;
+        let group = groups.get(number).ok_or(Error::Corrupt)?;
         if how.monitor.is_cancelled() {
             return Ok(());
         }
@@ -150,7 +149,7 @@ struct Reader<'a> {
 }
 
 impl Found {
-    fn group(&mut self, reader: &Reader<'_>, group: &Group) -> Result<(), Errno> {
+    fn group(&mut self, reader: &Reader<'_>, group: &Group) -> Result<(), Error> {
         let mut own = Own::default();
         let mut slots = GroupSlots::new((group.first - 1) / reader.volume.inodes_per_group);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -178,7 +177,7 @@ impl Found {
         number: u32,
         inode: Inode<'_>,
         slots: &mut GroupSlots,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Error> {
         let volume = reader.volume;
         let allocated = inode.reported(volume);
         match role {
@@ -197,7 +196,7 @@ impl Found {
     }
 
     /// Looks again at what looked damaged.
-    fn look_again(&mut self, reader: &Reader<'_>) -> Result<(), Errno> {
+    fn look_again(&mut self, reader: &Reader<'_>) -> Result<(), Error> {
         let doubtful = std::mem::take(&mut self.doubtful);
         self.tables.damaged = settled_inodes(reader.iget, doubtful, |number, inode| {
             let role = Role::of(reader.volume, number, inode);
@@ -205,7 +204,7 @@ impl Found {
             own.add(reader.volume, role, inode);
             self.tables.own.take(own);
             let group = (number - 1) / reader.volume.inodes_per_group;
-            let place = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(CORRUPT)?;
+            let place = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(Error::Corrupt)?;
             let mut slots = self.slots.swap_remove(place);
             self.inode(reader, role, number, inode, &mut slots)?;
             self.slots.push(slots);
@@ -214,7 +213,7 @@ impl Found {
         Ok(())
     }
 
-    fn directory(&mut self, reader: &Reader<'_>, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
+    fn directory(&mut self, reader: &Reader<'_>, number: u32, inode: Inode<'_>) -> Result<(), Error> {
         let Reader { volume, budget, .. } = *reader;
         self.directories.push(Directory {
             inode: number,
@@ -248,10 +247,10 @@ impl Found {
             })?;
             // There are no holes in it.
             let is_whole = next > 0 && next.checked_mul(volume.block_size) == Some(inode.size(volume));
-            if allowed && is_whole { Ok(()) } else { Err(CORRUPT) }
+            if allowed && is_whole { Ok(()) } else { Err(Error::Corrupt) }
         };
         match runs(inode) {
-            Err(CORRUPT) => settled(volume, number, runs).map(drop),
+            Err(Error::Corrupt) => settled(volume, number, runs).map(drop),
             read => read,
         }
     }

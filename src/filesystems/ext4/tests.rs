@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use proptest::prelude::*;
 
+use super::error::Error;
 use super::in_memory::{InMemory, look_everywhere};
 use super::inode::Inode;
 use super::nameless::{self, Nameless};
@@ -46,7 +46,7 @@ impl Image {
         Self { bytes: Mutex::new(bytes), reads: AtomicUsize::new(0), change: None }
     }
 
-    fn list(&self) -> Result<BTreeSet<u32>, Errno> {
+    fn list(&self) -> Result<BTreeSet<u32>, Error> {
         let volume = Volume::open(self)?;
         let listed = list(&volume, Duration::ZERO)?;
         nameless::of_orphans(&volume, listed.clone()).map(drop)?;
@@ -55,13 +55,13 @@ impl Image {
 }
 
 impl Image {
-    fn nameless(&self) -> Result<Vec<Nameless>, Errno> {
+    fn nameless(&self) -> Result<Vec<Nameless>, Error> {
         nameless::in_tables(&Volume::open(self)?).map(|found| found.nameless)
     }
 }
 
 impl ReadAt for Image {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let read = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some((at, change)) = self.change
             && at == read
@@ -196,7 +196,7 @@ fn what_a_group_says_is_unused_is_not_read() {
     // Group checksums; 10 inodes at the end unused.
     put(&mut bytes, 1024 + 0x64, 0x11);
     put(&mut bytes, 2 * BLOCK + 0x1c, 10);
-    assert_eq!(Image::new(bytes.clone()).nameless(), Err(Errno::EUCLEAN), "no checksum");
+    assert_eq!(Image::new(bytes.clone()).nameless(), Err(Error::Corrupt), "no checksum");
     sum_up(&mut bytes);
     let found = Image::new(bytes.clone()).nameless().unwrap();
     assert_eq!(found.iter().map(|found| found.inode).collect::<Vec<_>>(), NAMELESS[..2]);
@@ -206,7 +206,7 @@ fn what_a_group_says_is_unused_is_not_read() {
     assert_eq!(Image::new(bytes.clone()).nameless(), Ok(vec![]));
     put(&mut bytes, 2 * BLOCK + 0x1c, INODES + 1);
     sum_up(&mut bytes);
-    assert_eq!(Image::new(bytes).nameless(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(bytes).nameless(), Err(Error::Corrupt));
 }
 
 /// Gives the group's descriptor the only checksum that fits.
@@ -225,7 +225,7 @@ fn sum_up(bytes: &mut [u8]) {
 fn tables_of_a_kind_that_is_not_known_are_not_read() {
     let mut bytes = image();
     put(&mut bytes, 1024 + 0x60, 0x40 | 1 << 30);
-    assert_eq!(Image::new(bytes).nameless(), Err(Errno::EOPNOTSUPP));
+    assert_eq!(Image::new(bytes).nameless(), Err(Error::UnknownFeatures));
 }
 
 /// Each group has the same table: what would be read grows with their number.
@@ -241,7 +241,7 @@ fn tables_that_lie_upon_each_other_are_not_read() {
         put(descriptor, 8, TABLE);
     }
     mark(&mut bytes, 128);
-    assert_eq!(Image::new(bytes).nameless().map(|found| found.len()), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(bytes).nameless().map(|found| found.len()), Err(Error::Corrupt));
 }
 
 /// How much can be read is known from how large it is.
@@ -249,7 +249,7 @@ fn tables_that_lie_upon_each_other_are_not_read() {
 fn a_volume_that_is_larger_than_its_device_is_not_read() {
     let mut bytes = image();
     put(&mut bytes, 1024 + 4, BLOCKS + 1);
-    assert_eq!(Image::new(bytes).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(bytes).list(), Err(Error::Corrupt));
 }
 
 /// In the largest blocks one inode may claim more bytes than can be counted.
@@ -282,15 +282,15 @@ fn a_chain_that_bites_its_tail_or_leads_nowhere_is_an_error() {
     for next in [CHAIN[1], INODES + 1, u32::MAX] {
         let mut bytes = image();
         point(&mut bytes, CHAIN[3], next);
-        assert_eq!(Image::new(bytes).list(), Err(Errno::EUCLEAN));
+        assert_eq!(Image::new(bytes).list(), Err(Error::Corrupt));
     }
 }
 
 #[test]
 fn what_is_no_ext4_is_an_error() {
-    assert_eq!(Image::new(Vec::new()).list(), Err(Errno::EUCLEAN));
-    assert_eq!(Image::new(vec![0; 1 << 16]).list(), Err(Errno::EUCLEAN));
-    assert_eq!(Image::new(image()[..at(TABLE)].to_vec()).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(Vec::new()).list(), Err(Error::Corrupt));
+    assert_eq!(Image::new(vec![0; 1 << 16]).list(), Err(Error::Corrupt));
+    assert_eq!(Image::new(image()[..at(TABLE)].to_vec()).list(), Err(Error::Corrupt));
 }
 
 /// An inode leaves the chain before any of the reads: those that stay are found all the same.

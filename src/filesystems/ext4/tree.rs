@@ -3,10 +3,8 @@
 
 use std::collections::VecDeque;
 
-use nix::errno::Errno;
-
 use super::covers::{self, Covered};
-use super::format::CORRUPT;
+use super::error::Error;
 use super::names::{self, Link, Names};
 use super::own::ROOT;
 use super::tables::{self, Directories, How, Tables};
@@ -25,15 +23,15 @@ pub(super) fn count(
     mount_points: &[MountPoint<'_>],
     options: Options<'_>,
     how: How<'_>,
-) -> Result<(Census, Tables), Errno> {
+) -> Result<(Census, Tables), Error> {
     let covered = covers::look_up(volume, mount_points)?;
     let (tables, directories) = tables::read(volume, how)?;
     if !tables.damaged.is_empty() {
-        return Err(CORRUPT);
+        return Err(Error::Corrupt);
     }
     let names = names::read(volume, &directories, &covered.files, how)?;
     if directories.place_of(ROOT).is_none() && !how.monitor.is_cancelled() {
-        return Err(CORRUPT);
+        return Err(Error::Corrupt);
     }
     let tree = plant(&directories, names, &covered);
     let Sides { visible, hidden, .. } = tree.sides(mount_points.len(), &Listing::default());

@@ -4,10 +4,9 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::checksum::{Checksums, Descriptors};
-use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32_at, wide};
+use super::error::Error;
+use super::format::{descriptor, feature, inode, superblock, u16_at, u32_at, wide};
 use super::groups::Group;
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
@@ -25,7 +24,7 @@ pub(super) fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
 /// A block device, or an image of one.
 pub(super) trait ReadAt: Sync {
     /// Fills `buffer` from `offset`, or fails.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
 
     /// Says what will be read soon, so that a disk can be asked for all of it at once.
     fn announce(&self, _offset: u64, _length: u64) {}
@@ -101,21 +100,21 @@ enum Backups {
 struct Fields([u8; superblock::SIZE]);
 
 impl Fields {
-    fn read(device: &dyn ReadAt) -> Result<Self, Errno> {
+    fn read(device: &dyn ReadAt) -> Result<Self, Error> {
         let mut raw = [0; superblock::SIZE];
         device.read_at(superblock::START, &mut raw)?;
         Ok(Self(raw))
     }
 
-    fn short(&self, offset: usize) -> Result<u16, Errno> {
+    fn short(&self, offset: usize) -> Result<u16, Error> {
         u16_at(&self.0, offset)
     }
 
-    fn word(&self, offset: usize) -> Result<u32, Errno> {
+    fn word(&self, offset: usize) -> Result<u32, Error> {
         u32_at(&self.0, offset)
     }
 
-    fn features(&self) -> Result<Features, Errno> {
+    fn features(&self) -> Result<Features, Error> {
         Ok(Features {
             compat: self.word(superblock::COMPAT)?,
             incompat: self.word(superblock::INCOMPAT)?,
@@ -124,18 +123,18 @@ impl Fields {
     }
 
     /// The sizes of a block and of a cluster.
-    fn unit_sizes(&self, features: Features) -> Result<(u64, u64), Errno> {
+    fn unit_sizes(&self, features: Features) -> Result<(u64, u64), Error> {
         let log_block_size = self.word(superblock::LOG_BLOCK_SIZE)?;
         let bigalloc = features.ro_compat & feature::RO_COMPAT_BIGALLOC != 0;
         let log_cluster_size =
             if bigalloc { self.word(superblock::LOG_CLUSTER_SIZE)? } else { log_block_size };
         if log_block_size > LARGEST_LOG_BLOCK_SIZE || log_cluster_size > LARGEST_LOG_CLUSTER_SIZE {
-            return Err(CORRUPT);
+            return Err(Error::Corrupt);
         }
         Ok((1024 << log_block_size, 1024 << log_cluster_size))
     }
 
-    fn backups(&self, features: Features) -> Result<Backups, Errno> {
+    fn backups(&self, features: Features) -> Result<Backups, Error> {
         if features.compat & feature::COMPAT_SPARSE_SUPER2 != 0 {
             let groups = [superblock::BACKUP_GROUPS, superblock::BACKUP_GROUPS + 4];
             Ok(Backups::Two([self.word(groups[0])?.into(), self.word(groups[1])?.into()]))
@@ -148,7 +147,7 @@ impl Fields {
 
     /// What sums of metadata begin with; `None` without `metadata_csum`. Where the volume was not made for Linux, the
     /// kernel does not check inodes (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
-    fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Errno> {
+    fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Error> {
         let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0
             && self.word(superblock::CREATOR_OS)? == superblock::LINUX;
         Ok(if !has_them {
@@ -160,7 +159,7 @@ impl Fields {
         })
     }
 
-    fn descriptor_sums(&self, features: Features, size: u16) -> Result<Descriptors, Errno> {
+    fn descriptor_sums(&self, features: Features, size: u16) -> Result<Descriptors, Error> {
         Ok(match self.checksum_seed(features)? {
             Some(seed) => Descriptors::crc32c(seed, size),
             None if features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0 => Descriptors::Unchecked,
@@ -169,11 +168,11 @@ impl Fields {
         })
     }
 
-    fn uuid(&self) -> Result<&[u8], Errno> {
-        self.0.get(superblock::UUID).ok_or(CORRUPT)
+    fn uuid(&self) -> Result<&[u8], Error> {
+        self.0.get(superblock::UUID).ok_or(Error::Corrupt)
     }
 
-    fn quotas(&self) -> Result<[u32; 3], Errno> {
+    fn quotas(&self) -> Result<[u32; 3], Error> {
         Ok([
             self.word(superblock::USER_QUOTA_INODE)?,
             self.word(superblock::GROUP_QUOTA_INODE)?,
@@ -183,26 +182,26 @@ impl Fields {
 }
 
 impl<'a> Volume<'a> {
-    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Errno> {
+    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Error> {
         let fields = Fields::read(device)?;
         if fields.short(superblock::MAGIC)? != superblock::MAGIC_VALUE {
-            return Err(CORRUPT);
+            return Err(Error::Corrupt);
         }
         let volume = Self::from_fields(device, &fields)?;
         if !volume.makes_sense() || volume.is_cut_off() {
-            return Err(CORRUPT);
+            return Err(Error::Corrupt);
         }
         Ok(volume)
     }
 
-    fn from_fields(device: &'a dyn ReadAt, fields: &Fields) -> Result<Self, Errno> {
+    fn from_fields(device: &'a dyn ReadAt, fields: &Fields) -> Result<Self, Error> {
         let word = |offset| fields.word(offset);
         let features = fields.features()?;
         let (block_size, cluster_size) = fields.unit_sizes(features)?;
         let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
         let count = |low, high| {
             let high = if is_64bit { word(high)? } else { 0 };
-            Ok::<_, Errno>(wide(word(low)?, high))
+            Ok::<_, Error>(wide(word(low)?, high))
         };
         let first_revision = word(superblock::REVISION)? == 0;
         let inode_size =
@@ -264,7 +263,7 @@ impl<'a> Volume<'a> {
     /// Whether the device ends before the volume does, which `ext4_check_geometry` refuses. How much there
     /// can be to read is known from what the volume says of its size.
     fn is_cut_off(&self) -> bool {
-        self.block(self.blocks.saturating_sub(1)).is_err_and(|errno| errno == CORRUPT)
+        self.block(self.blocks.saturating_sub(1)).is_err_and(|error| error == Error::Corrupt)
     }
 
     /// Whether a journal is in use right now, which it is not where it was not loaded (`noload`), nor
@@ -360,17 +359,17 @@ impl<'a> Volume<'a> {
     }
 
     /// The first inode of the chain of orphans, 0 for none; read anew, because it changes.
-    pub(super) fn last_orphan(&self) -> Result<u32, Errno> {
+    pub(super) fn last_orphan(&self) -> Result<u32, Error> {
         self.word_on_device(superblock::START + superblock::LAST_ORPHAN as u64)
     }
 
     /// The next inode in the chain of orphans, 0 at its end.
-    pub(super) fn next_orphan(&self, inode: u32) -> Result<u32, Errno> {
+    pub(super) fn next_orphan(&self, inode: u32) -> Result<u32, Error> {
         self.word_on_device(self.inode_offset(inode)? + inode::DELETION_TIME as u64)
     }
 
     /// An inode, as it is right now.
-    pub(super) fn inode(&self, inode: u32) -> Result<Vec<u8>, Errno> {
+    pub(super) fn inode(&self, inode: u32) -> Result<Vec<u8>, Error> {
         let mut raw = vec![0; self.inode_size.into()];
         self.device.read_at(self.inode_offset(inode)?, &mut raw)?;
         Ok(raw)
@@ -390,16 +389,16 @@ impl<'a> Volume<'a> {
         self.is_inode(number) && number >= self.first_inode
     }
 
-    pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Errno> {
+    pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Error> {
         let offset = self.block_offset(number)?;
-        let mut raw = vec![0; usize::try_from(self.block_size).map_err(|_| CORRUPT)?];
+        let mut raw = vec![0; usize::try_from(self.block_size).map_err(|_| Error::Corrupt)?];
         self.device.read_at(offset, &mut raw)?;
         Ok(raw)
     }
 
     /// Fills `buffer` from `offset` behind the beginning of a block.
-    pub(super) fn read(&self, block: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        let start = self.block_offset(block)?.checked_add(offset).ok_or(CORRUPT)?;
+    pub(super) fn read(&self, block: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let start = self.block_offset(block)?.checked_add(offset).ok_or(Error::Corrupt)?;
         self.device.read_at(start, buffer)
     }
 
@@ -410,31 +409,31 @@ impl<'a> Volume<'a> {
         }
     }
 
-    fn word_on_device(&self, offset: u64) -> Result<u32, Errno> {
+    fn word_on_device(&self, offset: u64) -> Result<u32, Error> {
         let mut raw = [0; 4];
         self.device.read_at(offset, &mut raw)?;
         Ok(u32::from_le_bytes(raw))
     }
 
-    fn block_offset(&self, number: u64) -> Result<u64, Errno> {
+    fn block_offset(&self, number: u64) -> Result<u64, Error> {
         let inside = number != 0 && number < self.blocks;
-        inside.then(|| number.checked_mul(self.block_size)).flatten().ok_or(CORRUPT)
+        inside.then(|| number.checked_mul(self.block_size)).flatten().ok_or(Error::Corrupt)
     }
 
     /// Where an inode lies: its group's descriptor knows the table. Also says that adding an offset
     /// within a block cannot overflow.
-    fn inode_offset(&self, inode: u32) -> Result<u64, Errno> {
+    fn inode_offset(&self, inode: u32) -> Result<u64, Error> {
         let (group, index) = self.place_of(inode)?;
         let raw = self.descriptor(group)?;
         let table =
             wide(u32_at(&raw, descriptor::INODE_TABLE_LO)?, u32_at(&raw, descriptor::INODE_TABLE_HI)?);
         let offset = u64::from(index) * u64::from(self.inode_size);
-        let block = table.checked_add(offset / self.block_size).ok_or(CORRUPT)?;
+        let block = table.checked_add(offset / self.block_size).ok_or(Error::Corrupt)?;
         Ok(self.block_offset(block)? + offset % self.block_size)
     }
 
     /// Whether its group says right now that an inode is in use.
-    pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Errno> {
+    pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Error> {
         let (number, index) = self.place_of(inode)?;
         let raw = self.descriptor(number)?;
         let size = usize::from(self.descriptor_size).min(raw.len());
@@ -445,14 +444,14 @@ impl<'a> Volume<'a> {
     }
 
     /// The group of an inode, and its place in that group's table.
-    fn place_of(&self, inode: u32) -> Result<(u32, u32), Errno> {
+    fn place_of(&self, inode: u32) -> Result<(u32, u32), Error> {
         let place =
             ((inode.wrapping_sub(1)) / self.inodes_per_group, inode.wrapping_sub(1) % self.inodes_per_group);
-        self.is_inode(inode).then_some(place).ok_or(CORRUPT)
+        self.is_inode(inode).then_some(place).ok_or(Error::Corrupt)
     }
 
     /// A group's descriptor as it is right now; what it is too short to have is zero.
-    fn descriptor(&self, group: u32) -> Result<[u8; descriptor::LARGE as usize], Errno> {
+    fn descriptor(&self, group: u32) -> Result<[u8; descriptor::LARGE as usize], Error> {
         let mut raw = [0; descriptor::LARGE as usize];
         let size = usize::from(self.descriptor_size).min(raw.len());
         self.device.read_at(self.descriptor_offset(group.into())?, &mut raw[..size])?;
@@ -461,31 +460,31 @@ impl<'a> Volume<'a> {
 
     /// How many groups there are. The kernel makes sure that there are as many inodes as they have
     /// room for, and that a group's bitmap fits a block (`ext4_check_geometry`, fs/ext4/super.c).
-    pub(super) fn group_count(&self) -> Result<u32, Errno> {
+    pub(super) fn group_count(&self) -> Result<u32, Error> {
         let count = self.inodes / self.inodes_per_group;
         let blocks = self.blocks.saturating_sub(self.first_data_block);
         let fits = self.inodes.is_multiple_of(self.inodes_per_group)
             && u64::from(self.inodes_per_group) <= self.block_size * 8
             && u64::from(count) == blocks.div_ceil(self.blocks_per_group);
-        fits.then_some(count).ok_or(CORRUPT)
+        fits.then_some(count).ok_or(Error::Corrupt)
     }
 
     /// Where a group's descriptor lies.
-    fn descriptor_offset(&self, group: u64) -> Result<u64, Errno> {
+    fn descriptor_offset(&self, group: u64) -> Result<u64, Error> {
         let size = u64::from(self.descriptor_size);
         let per_block = self.block_size / size;
         Ok(self.block_offset(self.descriptor_block(group)?)? + group % per_block * size)
     }
 
     /// The block in which a group's descriptor lies: `descriptor_loc` in fs/ext4/super.c.
-    pub(super) fn descriptor_block(&self, group: u64) -> Result<u64, Errno> {
+    pub(super) fn descriptor_block(&self, group: u64) -> Result<u64, Error> {
         let per_block = self.block_size / u64::from(self.descriptor_size);
         let number = group / per_block;
         let block = match self.first_meta_group {
             Some(first) if number >= first => self.meta_descriptor_block(number * per_block),
             _ => Some(superblock::START / self.block_size + 1 + number),
         };
-        block.ok_or(CORRUPT)
+        block.ok_or(Error::Corrupt)
     }
 
     /// With `meta_bg` descriptors lie in the first of the groups that they describe, behind the
