@@ -4,7 +4,7 @@
 use std::iter;
 
 use super::error::Error;
-use super::format::{attribute, inode, u8_at, u16_at, u32_at};
+use super::format::{inode, u8_at, u16_at, u32_at, xattr_entry};
 use super::volume::{Volume, room};
 
 /// All that an inode or a block has.
@@ -29,20 +29,20 @@ pub(super) struct Entry<'a> {
 
 /// Those in an inode, given as it stands in its table; `None` where there are none.
 pub(super) fn in_inode(whole: &[u8]) -> Option<Attributes<'_>> {
-    let extra = usize::from(u16_at(whole, inode::EXTRA_SIZE).ok()?);
-    let header = whole.get(usize::from(inode::SMALLEST) + extra..)?;
-    let entries = behind(header, attribute::HEADER)?;
+    let extra = usize::from(u16_at(whole, inode::I_EXTRA_ISIZE).ok()?);
+    let header = whole.get(usize::from(inode::EXT4_GOOD_OLD_INODE_SIZE) + extra..)?;
+    let entries = behind(header, xattr_entry::HEADER)?;
     Some(Attributes { entries, base: entries })
 }
 
 /// Those in a block of attributes; `None` where it is none.
 fn in_block(block: &[u8]) -> Option<Attributes<'_>> {
-    Some(Attributes { entries: behind(block, attribute::BLOCK_HEADER)?, base: block })
+    Some(Attributes { entries: behind(block, xattr_entry::BLOCK_HEADER)?, base: block })
 }
 
 /// What follows a header that begins with the magic number.
 fn behind(header: &[u8], length: usize) -> Option<&[u8]> {
-    let is_one = u32_at(header, 0).is_ok_and(|magic| magic == attribute::MAGIC);
+    let is_one = u32_at(header, 0).is_ok_and(|magic| magic == xattr_entry::EXT4_XATTR_MAGIC);
     is_one.then(|| header.get(length..)).flatten()
 }
 
@@ -80,11 +80,11 @@ impl<'a> Attributes<'a> {
 
     /// `first` is where values begin.
     fn is_sound_value(self, volume: &Volume<'_>, entry: Entry<'_>, first: usize) -> bool {
-        if entry.size > attribute::LARGEST_VALUE {
+        if entry.size > xattr_entry::EXT4_XATTR_SIZE_MAX {
             return false;
         }
         if entry.inode != 0 {
-            return volume.has_attribute_values() && volume.is_ordinary(entry.inode) && entry.size > 0;
+            return volume.has_ea_inodes() && volume.is_ordinary(entry.inode) && entry.size > 0;
         }
         let padded = entry.size.next_multiple_of(4) as usize;
         let end = usize::from(entry.offset).saturating_add(padded);
@@ -103,13 +103,13 @@ fn next(list: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, Error> {
     if u32_at(list, 0)? == 0 {
         return Ok(None);
     }
-    let end = attribute::NAME + usize::from(u8_at(list, attribute::NAME_LENGTH)?);
+    let end = xattr_entry::E_NAME + usize::from(u8_at(list, xattr_entry::E_NAME_LEN)?);
     let entry = Entry {
-        index: u8_at(list, attribute::NAME_INDEX)?,
-        name: list.get(attribute::NAME..end).ok_or(Error::Corrupt)?,
-        offset: u16_at(list, attribute::VALUE_OFFSET)?,
-        inode: u32_at(list, attribute::VALUE_INODE)?,
-        size: u32_at(list, attribute::VALUE_SIZE)?,
+        index: u8_at(list, xattr_entry::E_NAME_INDEX)?,
+        name: list.get(xattr_entry::E_NAME..end).ok_or(Error::Corrupt)?,
+        offset: u16_at(list, xattr_entry::E_VALUE_OFFS)?,
+        inode: u32_at(list, xattr_entry::E_VALUE_INUM)?,
+        size: u32_at(list, xattr_entry::E_VALUE_SIZE)?,
     };
     let behind = list.get(end.next_multiple_of(4)..).ok_or(Error::Corrupt)?;
     Ok(Some((entry, behind)))
@@ -122,7 +122,7 @@ pub(super) fn charged(volume: &Volume<'_>, attributes: Option<Attributes<'_>>) -
     // The kernel refuses larger ones (`check_xattrs`), and there can be none that the volume has no room for.
     let held = entries.filter(|entry| {
         volume.is_inode(entry.inode)
-            && entry.size <= attribute::LARGEST_VALUE
+            && entry.size <= xattr_entry::EXT4_XATTR_SIZE_MAX
             && u64::from(entry.size) <= volume.size()
     });
     held.map(|entry| volume.in_clusters(entry.size.into())).sum()
@@ -147,8 +147,8 @@ mod tests {
 
     /// A block with one entry for each of these inodes and sizes of values.
     fn block(values: &[(u32, u32)]) -> Vec<u8> {
-        let mut block = vec![0; attribute::BLOCK_HEADER];
-        block[..4].copy_from_slice(&attribute::MAGIC.to_le_bytes());
+        let mut block = vec![0; xattr_entry::BLOCK_HEADER];
+        block[..4].copy_from_slice(&xattr_entry::EXT4_XATTR_MAGIC.to_le_bytes());
         for (inode, size) in values {
             block.extend([3, 1, 0, 0]);
             block.extend(inode.to_le_bytes());
@@ -179,8 +179,8 @@ mod tests {
 
         #[test]
         fn anything_can_be_read(mut bytes in prop::collection::vec(any::<u8>(), 4..2000)) {
-            bytes[..4].copy_from_slice(&attribute::MAGIC.to_le_bytes());
-            prop_assert!(values(&bytes).len() * attribute::NAME <= bytes.len());
+            bytes[..4].copy_from_slice(&xattr_entry::EXT4_XATTR_MAGIC.to_le_bytes());
+            prop_assert!(values(&bytes).len() * xattr_entry::E_NAME <= bytes.len());
             for entry in in_block(&bytes).into_iter().flat_map(Attributes::entries).flatten() {
                 in_block(&bytes).and_then(|attributes| attributes.value(entry));
             }

@@ -23,7 +23,7 @@ const BLOCKS_TOGETHER: u32 = 15;
 impl SystemZone {
     /// `ext4_setup_system_zone`.
     pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Error> {
-        let mut all = places(volume, volume.reserved_descriptors.into())?;
+        let mut all = places(volume, volume.reserved_gdt_blocks.into())?;
         if volume.is_inode(volume.journal) {
             let raw = volume.inode(volume.journal)?;
             let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;

@@ -9,7 +9,7 @@ use std::array;
 
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
 
-use super::format::{descriptor, entry, extent, index, inode, u8_at, u16_at, u32_at, wide};
+use super::format::{dir_entry, dx, extent, group_desc, inode, u8_at, u16_at, u32_at, wide};
 use super::volume::Volume;
 use crate::sys::crc32c::{LANES, side_by_side};
 
@@ -54,7 +54,7 @@ impl Descriptors {
 
     /// `ext4_group_desc_csum_verify` (fs/ext4/super.c).
     pub(super) fn is_intact(self, group: u32, raw: &[u8]) -> bool {
-        let Some((before, behind)) = raw.split_at_checked(descriptor::CHECKSUM) else { return false };
+        let Some((before, behind)) = raw.split_at_checked(group_desc::BG_CHECKSUM) else { return false };
         let (Ok(stored), Some(behind)) = (u16_at(behind, 0), behind.get(2..)) else { return false };
         let group = group.to_le_bytes();
         match self {
@@ -140,7 +140,7 @@ impl Inodes {
 
     /// `ext4_inode_csum_verify` (fs/ext4/inode.c); `sum` is that over the whole inode from all ones on.
     fn is_intact(&self, number: u32, raw: &[u8], sum: u32) -> bool {
-        let (Some(stored), Ok(generation)) = (Stored::of(raw), u32_at(raw, inode::GENERATION)) else {
+        let (Some(stored), Ok(generation)) = (Stored::of(raw), u32_at(raw, inode::I_GENERATION)) else {
             return false;
         };
         let own = self.number.of(number) ^ self.generation.of(generation) ^ self.stored.of(stored.sum);
@@ -192,7 +192,7 @@ pub(super) struct Checksums {
 
 impl Checksums {
     pub(super) fn new(seed: u32, inode_size: u16, block_size: u64) -> Self {
-        let names = usize::try_from(block_size).unwrap_or(0).saturating_sub(entry::TAIL_SIZE);
+        let names = usize::try_from(block_size).unwrap_or(0).saturating_sub(dir_entry::TAIL_SIZE);
         Self {
             seed,
             inodes: Inodes::new(seed, inode_size.into()),
@@ -253,11 +253,11 @@ struct Stored {
 
 impl Stored {
     fn of(raw: &[u8]) -> Option<Self> {
-        let low = u16_at(raw, inode::CHECKSUM_LO).ok()?.into();
+        let low = u16_at(raw, inode::I_CHECKSUM_LO).ok()?.into();
         // `EXT4_FITS_IN_INODE`.
-        let end = |extra: u16| usize::from(inode::SMALLEST) + usize::from(extra);
-        match (u16_at(raw, inode::EXTRA_SIZE), u16_at(raw, inode::CHECKSUM_HI)) {
-            (Ok(extra), Ok(high)) if end(extra) >= inode::CHECKSUM_HI + 2 => {
+        let end = |extra: u16| usize::from(inode::EXT4_GOOD_OLD_INODE_SIZE) + usize::from(extra);
+        match (u16_at(raw, inode::I_EXTRA_ISIZE), u16_at(raw, inode::I_CHECKSUM_HI)) {
+            (Ok(extra), Ok(high)) if end(extra) >= inode::I_CHECKSUM_HI + 2 => {
                 Some(Self { sum: low | u32::from(high) << 16, mask: !0 })
             }
             _ => Some(Self { sum: low, mask: LOWER_HALF }),
@@ -267,7 +267,7 @@ impl Stored {
     /// Puts it where it stands, as far as there is room.
     fn put(self, raw: &mut [u8]) {
         let [a, b, c, d] = self.sum.to_le_bytes();
-        for (at, half) in [(inode::CHECKSUM_LO, [a, b]), (inode::CHECKSUM_HI, [c, d])] {
+        for (at, half) in [(inode::I_CHECKSUM_LO, [a, b]), (inode::I_CHECKSUM_HI, [c, d])] {
             if let Some(place) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
                 *place = half;
             }
@@ -290,7 +290,7 @@ impl Owner<'_> {
     /// `ext4_extent_block_csum_verify` (fs/ext4/extents.c): the sum stands behind the last entry for which
     /// there is room.
     pub(super) fn has_extents(self, node: &[u8]) -> bool {
-        let most = u16_at(node, extent::MOST_ENTRIES).map_or(0, usize::from);
+        let most = u16_at(node, extent::EH_MAX).map_or(0, usize::from);
         let tail = extent::SIZE * (most + 1);
         node.get(..tail).is_some_and(|all| stored(node, tail) == Some(append(self.state, all)))
     }
@@ -298,7 +298,7 @@ impl Owner<'_> {
     /// A block of a directory. One of a hashed index has its sum elsewhere, and only those are taken for
     /// one that `__ext4_read_dirblock` (fs/ext4/namei.c) takes for one.
     pub(super) fn has_names(self, block: &[u8], number: u32, is_indexed: bool) -> bool {
-        let spans = u16_at(block, entry::LENGTH).is_ok_and(|length| spans(length, block.len()));
+        let spans = u16_at(block, dir_entry::REC_LEN).is_ok_and(|length| spans(length, block.len()));
         if is_indexed && (number == 0 || spans) { self.has_index(block) } else { self.has_entries(block) }
     }
 
@@ -306,8 +306,8 @@ impl Owner<'_> {
     fn has_entries(self, block: &[u8]) -> bool {
         let names = &self.checksums.names;
         let Some((all, tail)) = block.split_at_checked(names.length) else { return false };
-        tail.starts_with(&entry::TAIL)
-            && stored(tail, entry::TAIL.len()) == Some(names.append(self.state, all))
+        tail.starts_with(&dir_entry::TAIL)
+            && stored(tail, dir_entry::TAIL.len()) == Some(names.append(self.state, all))
     }
 
     /// `ext4_dx_csum_verify`.
@@ -317,22 +317,22 @@ impl Owner<'_> {
 
     /// What the sum has to be, and where it stands.
     fn index_sum(self, block: &[u8]) -> Option<(u32, usize)> {
-        let entries = if spans(u16_at(block, entry::LENGTH).ok()?, block.len()) {
-            index::NODE_ENTRIES
+        let entries = if spans(u16_at(block, dir_entry::REC_LEN).ok()?, block.len()) {
+            dx::NODE_ENTRIES
         } else {
-            let has_info = u8_at(block, index::ROOT_INFO_LENGTH).ok()? == index::ROOT_INFO_SIZE
-                && u32_at(block, index::ROOT_INFO).ok()? == 0
-                && usize::from(u16_at(block, entry::LENGTH).ok()?) == entry::SMALLEST;
-            has_info.then_some(index::ROOT_ENTRIES)?
+            let has_info = u8_at(block, dx::INFO_LENGTH).ok()? == dx::ROOT_INFO_SIZE
+                && u32_at(block, dx::ROOT_INFO).ok()? == 0
+                && usize::from(u16_at(block, dir_entry::REC_LEN).ok()?) == dir_entry::SMALLEST;
+            has_info.then_some(dx::ROOT_ENTRIES)?
         };
         let (limit, count) = (u16_at(block, entries).ok()?, u16_at(block, entries + 2).ok()?);
-        let end = |entry: u16| entries + usize::from(entry) * index::ENTRY_SIZE;
+        let end = |entry: u16| entries + usize::from(entry) * dx::ENTRY_SIZE;
         let tail = end(limit);
         // `dt_reserved` counts, the sum itself as zero.
-        let (all, reserved) = (block.get(..end(count))?, block.get(tail..tail + index::TAIL_SIZE / 2)?);
-        block.get(tail..tail + index::TAIL_SIZE)?;
+        let (all, reserved) = (block.get(..end(count))?, block.get(tail..tail + dx::TAIL_SIZE / 2)?);
+        block.get(tail..tail + dx::TAIL_SIZE)?;
         let sum = [all, reserved, &[0; 4]].into_iter().fold(self.state, append);
-        Some((sum, tail + index::TAIL_SIZE / 2))
+        Some((sum, tail + dx::TAIL_SIZE / 2))
     }
 }
 
@@ -390,19 +390,19 @@ mod tests {
             raw.truncate(if large { 256 } else { 128 });
             let checksums = Checksums::new(7, if large { 256 } else { 128 }, 1024);
             if large {
-                raw[inode::EXTRA_SIZE..inode::EXTRA_SIZE + 2].copy_from_slice(&extra.to_le_bytes());
+                raw[inode::I_EXTRA_ISIZE..inode::I_EXTRA_ISIZE + 2].copy_from_slice(&extra.to_le_bytes());
             }
             let has_both = large && extra >= 4;
-            raw[inode::CHECKSUM_LO..][..2].fill(0);
+            raw[inode::I_CHECKSUM_LO..][..2].fill(0);
             if has_both {
-                raw[inode::CHECKSUM_HI..][..2].fill(0);
+                raw[inode::I_CHECKSUM_HI..][..2].fill(0);
             }
-            let generation = u32_at(&raw, inode::GENERATION).unwrap();
+            let generation = u32_at(&raw, inode::I_GENERATION).unwrap();
             let head = [number.to_le_bytes(), generation.to_le_bytes()].concat();
             let sum = append(append(7, &head), &raw).to_le_bytes();
-            raw[inode::CHECKSUM_LO..][..2].copy_from_slice(&sum[..2]);
+            raw[inode::I_CHECKSUM_LO..][..2].copy_from_slice(&sum[..2]);
             if has_both {
-                raw[inode::CHECKSUM_HI..][..2].copy_from_slice(&sum[2..]);
+                raw[inode::I_CHECKSUM_HI..][..2].copy_from_slice(&sum[2..]);
             }
             prop_assert!(checksums.is_intact(number, &raw));
             prop_assert!(!checksums.is_intact(number ^ 1, &raw));

@@ -64,7 +64,7 @@ fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32
                 found = Some(entry.inode);
             }
         })?;
-        let is_other = inode.has(flag::ENCRYPTED) || inode.has(flag::CASE_FOLDED);
+        let is_other = inode.has(flag::ENCRYPT_FL) || inode.has(flag::CASEFOLD_FL);
         if found.is_none() && is_other { Err(Error::EncodedName) } else { Ok(found) }
     })?;
     Ok(found.flatten())

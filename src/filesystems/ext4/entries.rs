@@ -3,7 +3,7 @@
 //! read alike (Documentation/filesystems/ext4/directory.rst).
 
 use super::error::Error;
-use super::format::{entry, flag, u8_at, u16_at, u32_at};
+use super::format::{dir_entry, flag, u8_at, u16_at, u32_at};
 use super::inode::Inode;
 use super::map::{self, Budget};
 use super::volume::Volume;
@@ -29,7 +29,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn of(volume: &Volume<'_>, directory: Inode<'_>) -> Self {
-        Self { inodes: volume.inodes, is_encrypted: directory.has(flag::ENCRYPTED) }
+        Self { inodes: volume.inodes, is_encrypted: directory.has(flag::ENCRYPT_FL) }
     }
 
     /// `verify_dirent_name` (fs/readdir.c) lets no slash pass, and behind a NUL nobody reads on.
@@ -45,22 +45,22 @@ impl Rules {
 pub(super) fn of_block(block: &[u8], rules: Rules, mut each: impl FnMut(Entry<'_>)) -> Result<(), Error> {
     let mut rest = block;
     while !rest.is_empty() {
-        let length = match usize::from(u16_at(rest, entry::LENGTH)?) {
+        let length = match usize::from(u16_at(rest, dir_entry::REC_LEN)?) {
             0 | 0xffff if block.len() == LARGEST_BLOCK => LARGEST_BLOCK,
             length => length,
         };
         let (this, next) = rest.split_at_checked(length).ok_or(Error::Corrupt)?;
-        let name_length = usize::from(u8_at(this, entry::NAME_LENGTH)?);
-        let inode = u32_at(this, entry::INODE)?;
-        let fits = length >= entry::SMALLEST
+        let name_length = usize::from(u8_at(this, dir_entry::NAME_LEN)?);
+        let inode = u32_at(this, dir_entry::INODE)?;
+        let fits = length >= dir_entry::SMALLEST
             && length.is_multiple_of(4)
-            && length >= (entry::NAME + name_length).next_multiple_of(4)
-            && (next.is_empty() || next.len() >= entry::SMALLEST);
+            && length >= (dir_entry::NAME + name_length).next_multiple_of(4)
+            && (next.is_empty() || next.len() >= dir_entry::SMALLEST);
         if !fits || inode > rules.inodes {
             return Err(Error::Corrupt);
         }
         if inode != 0 {
-            let name = this.get(entry::NAME..entry::NAME + name_length).ok_or(Error::Corrupt)?;
+            let name = this.get(dir_entry::NAME..dir_entry::NAME + name_length).ok_or(Error::Corrupt)?;
             if !rules.allow(name) {
                 return Err(Error::Corrupt);
             }
@@ -93,7 +93,7 @@ pub(super) fn of_directory(
     budget: &Budget,
     mut each: impl FnMut(Entry<'_>),
 ) -> Result<(), Error> {
-    if inode.has(flag::INLINE_DATA) {
+    if inode.has(flag::INLINE_DATA_FL) {
         return of_inode(volume, inode, each);
     }
     let mut runs = Vec::new();

@@ -1,7 +1,7 @@
 //! The group descriptors: where the inodes of each group lie, and which of them can be in use.
 
 use super::error::Error;
-use super::format::{descriptor, u16_at, u32_at, wide};
+use super::format::{group_desc, u16_at, u32_at, wide};
 use super::settle::until_sound;
 use super::volume::Volume;
 
@@ -26,7 +26,7 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Error> {
         return Err(Error::UnknownFeatures);
     }
     let count = volume.group_count()?;
-    let size = usize::from(volume.descriptor_size);
+    let size = usize::from(volume.desc_size);
     // Grows with what is there to be read, not with what the superblock says.
     let mut groups = Vec::new();
     while groups.len() < count as usize {
@@ -37,7 +37,7 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Error> {
             groups.truncate(number as usize);
             let block = volume.block(block)?;
             for (raw, number) in block.chunks_exact(size).take(missing).zip(number..) {
-                if !volume.descriptor_sums.is_intact(number, raw) {
+                if !volume.desc_sums.is_intact(number, raw) {
                     return Err(Error::Corrupt);
                 }
                 groups.push(Group::new(volume, raw, number)?);
@@ -56,27 +56,27 @@ impl Group {
     /// Number `number`, by its descriptor.
     pub(super) fn new(volume: &Volume<'_>, raw: &[u8], number: u32) -> Result<Self, Error> {
         // The upper halves are there only in large descriptors (`EXT4_MIN_DESC_SIZE_64BIT`).
-        let large = raw.len() >= usize::from(descriptor::LARGE);
+        let large = raw.len() >= usize::from(group_desc::EXT4_MIN_DESC_SIZE_64BIT);
         let block = |low, high| {
             let high = if large { u32_at(raw, high)? } else { 0 };
             Ok::<_, Error>(wide(u32_at(raw, low)?, high))
         };
         let all = volume.inodes_per_group;
         let mut used = all;
-        if volume.has_group_checksums() {
-            let high = if large { u16_at(raw, descriptor::UNUSED_INODES_HI)? } else { 0 };
-            let unused = u32::from(u16_at(raw, descriptor::UNUSED_INODES_LO)?) | u32::from(high) << 16;
+        if volume.has_gdt_csum() {
+            let high = if large { u16_at(raw, group_desc::BG_ITABLE_UNUSED_HI)? } else { 0 };
+            let unused = u32::from(u16_at(raw, group_desc::BG_ITABLE_UNUSED_LO)?) | u32::from(high) << 16;
             used = all.checked_sub(unused).ok_or(Error::Corrupt)?;
-            if u16_at(raw, descriptor::FLAGS)? & descriptor::INODES_UNINITIALIZED != 0 {
+            if u16_at(raw, group_desc::BG_FLAGS)? & group_desc::EXT4_BG_INODE_UNINIT != 0 {
                 used = 0;
             }
         }
         Ok(Self {
             first: number * all + 1,
             used,
-            blocks_bitmap: block(descriptor::BLOCK_BITMAP_LO, descriptor::BLOCK_BITMAP_HI)?,
-            bitmap: block(descriptor::INODE_BITMAP_LO, descriptor::INODE_BITMAP_HI)?,
-            table: block(descriptor::INODE_TABLE_LO, descriptor::INODE_TABLE_HI)?,
+            blocks_bitmap: block(group_desc::BG_BLOCK_BITMAP_LO, group_desc::BG_BLOCK_BITMAP_HI)?,
+            bitmap: block(group_desc::BG_INODE_BITMAP_LO, group_desc::BG_INODE_BITMAP_HI)?,
+            table: block(group_desc::BG_INODE_TABLE_LO, group_desc::BG_INODE_TABLE_HI)?,
         })
     }
 }

@@ -63,8 +63,8 @@ impl<'a> Iget<'a> {
             _ if !is_intact => Err(BadInode::Checksum),
             // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
             Role::Own(_) => Ok(()),
-            Role::Named | Role::Nameless | Role::AttributeValue if self.makes_sense(inode) => Ok(()),
-            Role::Named | Role::Nameless | Role::AttributeValue => Err(BadInode::Corrupt),
+            Role::Named | Role::Nameless | Role::EaInode if self.makes_sense(inode) => Ok(()),
+            Role::Named | Role::Nameless | Role::EaInode => Err(BadInode::Corrupt),
         }
     }
 
@@ -75,14 +75,14 @@ impl<'a> Iget<'a> {
 
     fn makes_sense(&self, inode: Inode<'_>) -> bool {
         let volume = self.volume;
-        let has_extents = inode.has(flag::EXTENTS);
-        let block = inode.attribute_block(volume);
+        let has_extents = inode.has(flag::EXTENTS_FL);
+        let block = inode.xattr_block(volume);
         inode.has_kind()
             && inode.size(volume) <= self.largest[usize::from(!has_extents)]
-            && !(has_extents && inode.has(flag::INLINE_DATA))
+            && !(has_extents && inode.has(flag::INLINE_DATA_FL))
             && (block == 0 || self.zone.allows(Run { start: block, length: 1 }))
-            && (volume.has_case_folding() || !inode.has(flag::CASE_FOLDED))
-            && !(volume.checksums().is_some() && inode.has(flag::INDEXED) && !volume.has_indexes())
+            && (volume.has_case_folding() || !inode.has(flag::CASEFOLD_FL))
+            && !(volume.checksums().is_some() && inode.has(flag::INDEX_FL) && !volume.has_indexes())
             && self.has_sound_attributes(inode)
             && self.has_sound_map(inode)
             && self.is_sound_link(inode)
@@ -92,8 +92,10 @@ impl<'a> Iget<'a> {
 
     fn has_sound_attributes(&self, inode: Inode<'_>) -> bool {
         let whole = inode.whole();
-        let Ok(extra) = u16_at(whole, inode::EXTRA_SIZE) else { return true };
-        if !extra.is_multiple_of(4) || usize::from(inode::SMALLEST + extra.min(1 << 12)) > whole.len() {
+        let Ok(extra) = u16_at(whole, inode::I_EXTRA_ISIZE) else { return true };
+        if !extra.is_multiple_of(4)
+            || usize::from(inode::EXT4_GOOD_OLD_INODE_SIZE + extra.min(1 << 12)) > whole.len()
+        {
             return false;
         }
         let attributes = attributes::in_inode(whole).filter(|_| extra > 0);
@@ -104,10 +106,10 @@ impl<'a> Iget<'a> {
     fn has_sound_map(&self, inode: Inode<'_>) -> bool {
         let is_mapped =
             inode.is_regular() || inode.is_directory() || inode.is_link() && !self.is_fast_link(inode);
-        if !is_mapped || inode.has(flag::INLINE_DATA) && inode.more_inline().is_ok() {
+        if !is_mapped || inode.has(flag::INLINE_DATA_FL) && inode.more_inline().is_ok() {
             return true;
         }
-        if inode.has(flag::EXTENTS) {
+        if inode.has(flag::EXTENTS_FL) {
             return map::is_sound_root(inode.block(), |run| self.zone.allows(run));
         }
         inode.block().as_chunks().0.iter().all(|&pointer| {
@@ -118,23 +120,23 @@ impl<'a> Iget<'a> {
 
     /// `ext4_inode_is_fast_symlink`: one that has its target in place of the map.
     fn is_fast_link(&self, inode: Inode<'_>) -> bool {
-        if self.volume.has_attribute_values() {
+        if self.volume.has_ea_inodes() {
             return (1..inode.block().len() as u64).contains(&inode.size(self.volume));
         }
-        let has_block = inode.attribute_block(self.volume) != 0;
+        let has_block = inode.xattr_block(self.volume) != 0;
         let shared = if has_block { self.volume.cluster_size } else { 0 };
-        !inode.has(flag::INLINE_DATA) && inode.allocated(self.volume) == shared
+        !inode.has(flag::INLINE_DATA_FL) && inode.allocated(self.volume) == shared
     }
 
     fn is_sound_link(&self, inode: Inode<'_>) -> bool {
         if !inode.is_link() {
             return true;
         }
-        if inode.has(flag::IMMUTABLE) || inode.has(flag::APPEND_ONLY) {
+        if inode.has(flag::IMMUTABLE_FL) || inode.has(flag::APPEND_FL) {
             return false;
         }
         // That of a deleted one may be gone already.
-        let is_checked = inode.links() > 0 && !inode.has(flag::ENCRYPTED) && self.is_fast_link(inode);
+        let is_checked = inode.links() > 0 && !inode.has(flag::ENCRYPT_FL) && self.is_fast_link(inode);
         let length = inode.block().iter().position(|&byte| byte == 0);
         !is_checked || length.is_some_and(|length| length > 0 && length as u64 == inode.size(self.volume))
     }

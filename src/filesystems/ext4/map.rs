@@ -58,7 +58,7 @@ pub(super) fn walk(
     let owner = volume.owner(number, inode.generation());
     let mut walk = Walk { volume, owner, budget, end, next: 0, nodes: 0, run, each };
     let map = inode.block();
-    if inode.has(flag::EXTENTS) {
+    if inode.has(flag::EXTENTS_FL) {
         walk.extents(&Node::root(map)?)?;
     } else {
         let (direct, indirect) = map.split_at_checked(DIRECT * 4).ok_or(Error::Corrupt)?;
@@ -180,8 +180,8 @@ struct Entry {
 impl<'a> Node<'a> {
     /// The one in the inode.
     fn root(map: &'a [u8]) -> Result<Self, Error> {
-        let depth = u16_at(map, extent::DEPTH)?;
-        if depth > extent::DEEPEST { Err(Error::Corrupt) } else { Self::new(map, depth) }
+        let depth = u16_at(map, extent::EH_DEPTH)?;
+        if depth > extent::EXT4_MAX_EXTENT_DEPTH { Err(Error::Corrupt) } else { Self::new(map, depth) }
     }
 
     /// One in a block of its own: `first` is what its parent says of where it begins.
@@ -192,10 +192,10 @@ impl<'a> Node<'a> {
     }
 
     fn new(node: &'a [u8], depth: u16) -> Result<Self, Error> {
-        let (count, most) = (u16_at(node, extent::ENTRIES)?, u16_at(node, extent::MOST_ENTRIES)?);
+        let (count, most) = (u16_at(node, extent::EH_ENTRIES)?, u16_at(node, extent::EH_MAX)?);
         let room = node.len() / extent::SIZE - 1;
-        let is_sound = u16_at(node, extent::MAGIC)? == extent::MAGIC_VALUE
-            && u16_at(node, extent::DEPTH)? == depth
+        let is_sound = u16_at(node, extent::EH_MAGIC)? == extent::EXT4_EXT_MAGIC
+            && u16_at(node, extent::EH_DEPTH)? == depth
             && (1..=room).contains(&usize::from(most))
             && count <= most
             && (count > 0 || depth == 0);
@@ -225,16 +225,20 @@ impl<'a> Node<'a> {
 
 impl Entry {
     fn leaf(raw: &[u8; extent::SIZE]) -> Self {
-        let length = short(raw, extent::LENGTH);
-        let is_written = length <= extent::LONGEST_WRITTEN;
-        let length = if is_written { length } else { length - extent::LONGEST_WRITTEN };
-        let start = wide(word(raw, extent::START_LO), short(raw, extent::START_HI).into());
-        Self { first: word(raw, extent::FIRST).into(), run: Run { start, length: length.into() }, is_written }
+        let length = short(raw, extent::EE_LEN);
+        let is_written = length <= extent::EXT_INIT_MAX_LEN;
+        let length = if is_written { length } else { length - extent::EXT_INIT_MAX_LEN };
+        let start = wide(word(raw, extent::EE_START_LO), short(raw, extent::EE_START_HI).into());
+        Self {
+            first: word(raw, extent::EE_BLOCK).into(),
+            run: Run { start, length: length.into() },
+            is_written,
+        }
     }
 
     fn index(raw: &[u8; extent::SIZE]) -> Self {
-        let start = wide(word(raw, extent::CHILD_LO), short(raw, extent::CHILD_HI).into());
-        Self { first: word(raw, extent::FIRST).into(), run: Run { start, length: 1 }, is_written: true }
+        let start = wide(word(raw, extent::EI_LEAF_LO), short(raw, extent::EI_LEAF_HI).into());
+        Self { first: word(raw, extent::EE_BLOCK).into(), run: Run { start, length: 1 }, is_written: true }
     }
 }
 

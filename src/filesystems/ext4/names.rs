@@ -204,7 +204,7 @@ impl Reader<'_> {
             })?;
             let Some(place) = place else { return Ok(()) };
             let block = self.volume.block(number)?;
-            let is_indexed = inode.has(flag::INDEXED) && self.volume.has_indexes();
+            let is_indexed = inode.has(flag::INDEX_FL) && self.volume.has_indexes();
             let owner = self.volume.owner(directory, inode.generation());
             let place = u32::try_from(place).map_err(|_| Error::Corrupt)?;
             if owner.is_some_and(|owner| !owner.has_names(&block, place, is_indexed)) {

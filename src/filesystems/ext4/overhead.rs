@@ -27,7 +27,7 @@ impl Overhead {
             return Ok(Self { tables, journal, counted: tables.saturating_add(journal) });
         }
         let bytes = |clusters: u64| clusters.saturating_mul(volume.cluster_size);
-        let tables = bytes(clusters(volume, u64::from(volume.reserved_descriptors))?);
+        let tables = bytes(clusters(volume, u64::from(volume.reserved_gdt_blocks))?);
         // With `bigalloc` the kernel goes by what mkfs has counted, if that can be; what it counts itself lacks
         // the room for more descriptors (`__ext4_fill_super`, `count_overhead` in fs/ext4/super.c).
         let counted = if (1..=volume.blocks).contains(&volume.overhead_clusters) {
@@ -78,7 +78,7 @@ fn table(volume: &Volume<'_>) -> u64 {
 fn blocks(volume: &Volume<'_>) -> Result<u64, Error> {
     let groups = u64::from(volume.group_count()?);
     let bitmaps_and_table = 2 + table(volume);
-    let reserved = volume.reserved_descriptors.into();
+    let reserved = volume.reserved_gdt_blocks.into();
     let fixed: u64 = (0..groups).map(|group| volume.fixed_blocks(group, reserved)).sum();
     Ok(volume.first_data_block + fixed + groups * bitmaps_and_table)
 }
@@ -135,7 +135,7 @@ pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Error> {
 
 /// How many clusters have something of these runs, but nothing that is counted here.
 fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Error> {
-    let places = places(volume, volume.reserved_descriptors.into())?;
+    let places = places(volume, volume.reserved_gdt_blocks.into())?;
     let fixed = distinct_clusters(volume, &places);
     runs.extend(places);
     Ok(distinct_clusters(volume, &runs).saturating_sub(fixed))

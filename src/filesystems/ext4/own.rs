@@ -45,7 +45,7 @@ pub(super) enum Role {
     /// One that has lost its names, or never had any.
     Nameless,
     /// The value of extended attributes.
-    AttributeValue,
+    EaInode,
     /// The filesystem's own.
     Own(&'static str),
     /// None: it is just being made.
@@ -60,8 +60,8 @@ impl Role {
         if let Some(name) = own_name(volume, number) {
             return Self::Own(name);
         }
-        if inode.has(flag::ATTRIBUTE_VALUE) {
-            Self::AttributeValue
+        if inode.has(flag::EA_INODE_FL) {
+            Self::EaInode
         } else if inode.links() > 0 {
             Self::Named
         } else if inode.mode() != 0 {
@@ -146,7 +146,7 @@ impl Own {
                 };
                 self.count(name, bytes);
             }
-            Role::AttributeValue => {
+            Role::EaInode => {
                 self.values = self.values.saturating_add(allocated);
             }
             Role::Named | Role::Nameless => {
@@ -154,12 +154,12 @@ impl Own {
             }
             Role::Nothing => return,
         }
-        let block = inode.attribute_block(volume);
+        let block = inode.xattr_block(volume);
         if block != 0 {
             self.owners += 1;
             self.blocks.push(Shared::new(block));
         }
-        if volume.has_attribute_values() {
+        if volume.has_ea_inodes() {
             let charged = attributes::charged(volume, attributes::in_inode(inode.whole()));
             self.charged = self.charged.saturating_add(charged);
         }
@@ -217,7 +217,7 @@ impl Own {
     fn charged_in_blocks(&self, volume: &Volume<'_>) -> Result<u64, Error> {
         /// So many blocks are asked for at once.
         const AHEAD: usize = 64;
-        if !volume.has_attribute_values() {
+        if !volume.has_ea_inodes() {
             return Ok(0);
         }
         let (mut sum, mut buffer) = (0_u64, Vec::new());

@@ -190,7 +190,7 @@ impl Found {
                 }
             }
             Role::Nameless => self.tables.nameless.push((number, allocated)),
-            Role::AttributeValue | Role::Own(_) | Role::Nothing => {}
+            Role::EaInode | Role::Own(_) | Role::Nothing => {}
         }
         Ok(())
     }
@@ -218,12 +218,12 @@ impl Found {
         self.directories.push(Directory {
             inode: number,
             generation: inode.generation(),
-            is_encrypted: inode.has(flag::ENCRYPTED),
-            is_indexed: inode.has(flag::INDEXED) && volume.has_indexes(),
+            is_encrypted: inode.has(flag::ENCRYPT_FL),
+            is_indexed: inode.has(flag::INDEX_FL) && volume.has_indexes(),
             allocated: inode.allocated(volume),
             size: inode.size(volume),
         });
-        if inode.has(flag::INLINE_DATA) {
+        if inode.has(flag::INLINE_DATA_FL) {
             self.inline.push(number);
             return Ok(());
         }

@@ -211,7 +211,7 @@ fn what_a_group_says_is_unused_is_not_read() {
 
 /// Gives the group's descriptor the only checksum that fits.
 fn sum_up(bytes: &mut [u8]) {
-    let sums = Volume::open(&InMemory::new(bytes)).unwrap().descriptor_sums;
+    let sums = Volume::open(&InMemory::new(bytes)).unwrap().desc_sums;
     let mut descriptor = bytes[2 * BLOCK..2 * BLOCK + 32].to_vec();
     let mut fits = |sum: &u16| {
         descriptor[0x1e..].copy_from_slice(&sum.to_le_bytes());
@@ -269,7 +269,7 @@ fn amounts_that_nothing_can_have_do_not_overflow() {
     put(&mut raw, 0x74, u32::MAX);
     let inode = Inode::new(&raw).unwrap();
     let mut own = Own::default();
-    for role in [Role::Own("own"), Role::Own("own"), Role::AttributeValue, Role::Named] {
+    for role in [Role::Own("own"), Role::Own("own"), Role::EaInode, Role::Named] {
         own.add(&volume, role, inode);
     }
     let mut all = Own::default();

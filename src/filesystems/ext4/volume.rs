@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checksum::{Checksums, Descriptors};
 use super::error::Error;
-use super::format::{descriptor, feature, inode, superblock, u16_at, u32_at, wide};
+use super::format::{feature, group_desc, inode, superblock, u16_at, u32_at, wide};
 use super::groups::Group;
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
@@ -35,13 +35,12 @@ pub(super) trait ReadAt: Sync {
     }
 }
 
-/// The first ordinary inode in the first revision: `EXT4_GOOD_OLD_FIRST_INO`.
-const FIRST_INODE: u32 = 11;
-/// The largest is 64 KiB: `EXT4_MAX_BLOCK_LOG_SIZE`.
-const LARGEST_LOG_BLOCK_SIZE: u32 = 6;
-
-/// 512 MiB: `EXT4_MAX_CLUSTER_LOG_SIZE`.
-const LARGEST_LOG_CLUSTER_SIZE: u32 = 30 - 10;
+/// The first ordinary inode in the first revision.
+const EXT4_GOOD_OLD_FIRST_INO: u32 = 11;
+/// A block is 1 KiB at least and 64 KiB at most, a cluster 1 GiB (fs/ext4/ext4.h).
+const EXT4_MIN_BLOCK_LOG_SIZE: u32 = 10;
+const EXT4_MAX_BLOCK_LOG_SIZE: u32 = 16;
+const EXT4_MAX_CLUSTER_LOG_SIZE: u32 = 30;
 
 /// A volume whose superblock has been read and makes sense.
 pub(super) struct Volume<'a> {
@@ -52,7 +51,7 @@ pub(super) struct Volume<'a> {
     pub(super) inodes: u32,
     pub(super) inodes_per_group: u32,
     pub(super) inode_size: u16,
-    pub(super) descriptor_size: u16,
+    pub(super) desc_size: u16,
     /// Below it are the filesystem's own inodes, and the root's.
     pub(super) first_inode: u32,
     pub(super) blocks: u64,
@@ -61,16 +60,16 @@ pub(super) struct Volume<'a> {
     pub(super) first_data_block: u64,
     pub(super) blocks_per_group: u64,
     /// Blocks of room for more descriptors.
-    pub(super) reserved_descriptors: u16,
+    pub(super) reserved_gdt_blocks: u16,
     /// What mkfs says that lies at fixed places; 0 if it does not.
     pub(super) overhead_clusters: u64,
-    first_meta_group: Option<u64>,
+    first_meta_bg: Option<u64>,
     backups: Backups,
     features: Features,
     /// What the sums of its metadata begin with; `None` without `metadata_csum`.
     checksum_seed: Option<u32>,
     checksums: OnceLock<Checksums>,
-    pub(super) descriptor_sums: Descriptors,
+    pub(super) desc_sums: Descriptors,
     /// The inode of the orphan file.
     pub(super) orphan_file: Option<u32>,
     /// The inodes of an internal journal, and of the quota files of users, groups and projects; 0 for
@@ -116,27 +115,30 @@ impl Fields {
 
     fn features(&self) -> Result<Features, Error> {
         Ok(Features {
-            compat: self.word(superblock::COMPAT)?,
-            incompat: self.word(superblock::INCOMPAT)?,
-            ro_compat: self.word(superblock::RO_COMPAT)?,
+            compat: self.word(superblock::S_FEATURE_COMPAT)?,
+            incompat: self.word(superblock::S_FEATURE_INCOMPAT)?,
+            ro_compat: self.word(superblock::S_FEATURE_RO_COMPAT)?,
         })
     }
 
     /// The sizes of a block and of a cluster.
     fn unit_sizes(&self, features: Features) -> Result<(u64, u64), Error> {
-        let log_block_size = self.word(superblock::LOG_BLOCK_SIZE)?;
+        let log_block_size = self.word(superblock::S_LOG_BLOCK_SIZE)?;
         let bigalloc = features.ro_compat & feature::RO_COMPAT_BIGALLOC != 0;
         let log_cluster_size =
-            if bigalloc { self.word(superblock::LOG_CLUSTER_SIZE)? } else { log_block_size };
-        if log_block_size > LARGEST_LOG_BLOCK_SIZE || log_cluster_size > LARGEST_LOG_CLUSTER_SIZE {
+            if bigalloc { self.word(superblock::S_LOG_CLUSTER_SIZE)? } else { log_block_size };
+        if log_block_size > EXT4_MAX_BLOCK_LOG_SIZE - EXT4_MIN_BLOCK_LOG_SIZE
+            || log_cluster_size > EXT4_MAX_CLUSTER_LOG_SIZE - EXT4_MIN_BLOCK_LOG_SIZE
+        {
             return Err(Error::Corrupt);
         }
-        Ok((1024 << log_block_size, 1024 << log_cluster_size))
+        let bytes = |log: u32| 1 << (EXT4_MIN_BLOCK_LOG_SIZE + log);
+        Ok((bytes(log_block_size), bytes(log_cluster_size)))
     }
 
     fn backups(&self, features: Features) -> Result<Backups, Error> {
         if features.compat & feature::COMPAT_SPARSE_SUPER2 != 0 {
-            let groups = [superblock::BACKUP_GROUPS, superblock::BACKUP_GROUPS + 4];
+            let groups = [superblock::S_BACKUP_BGS, superblock::S_BACKUP_BGS + 4];
             Ok(Backups::Two([self.word(groups[0])?.into(), self.word(groups[1])?.into()]))
         } else if features.ro_compat & feature::RO_COMPAT_SPARSE_SUPER != 0 {
             Ok(Backups::Sparse)
@@ -148,35 +150,35 @@ impl Fields {
     /// What sums of metadata begin with; `None` without `metadata_csum`. Where the volume was not made for Linux, the
     /// kernel does not check inodes (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
     fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Error> {
-        let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0
-            && self.word(superblock::CREATOR_OS)? == superblock::LINUX;
+        let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CSUM != 0
+            && self.word(superblock::S_CREATOR_OS)? == superblock::EXT4_OS_LINUX;
         Ok(if !has_them {
             None
         } else if features.incompat & feature::INCOMPAT_CSUM_SEED != 0 {
-            Some(self.word(superblock::CHECKSUM_SEED)?)
+            Some(self.word(superblock::S_CHECKSUM_SEED)?)
         } else {
             Some(Checksums::seed_of(self.uuid()?))
         })
     }
 
-    fn descriptor_sums(&self, features: Features, size: u16) -> Result<Descriptors, Error> {
+    fn desc_sums(&self, features: Features, size: u16) -> Result<Descriptors, Error> {
         Ok(match self.checksum_seed(features)? {
             Some(seed) => Descriptors::crc32c(seed, size),
-            None if features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0 => Descriptors::Unchecked,
-            None if features.ro_compat & feature::RO_COMPAT_GROUP_CHECKSUMS == 0 => Descriptors::Unchecked,
+            None if features.ro_compat & feature::RO_COMPAT_METADATA_CSUM != 0 => Descriptors::Unchecked,
+            None if features.ro_compat & feature::RO_COMPAT_GDT_CSUM == 0 => Descriptors::Unchecked,
             None => Descriptors::crc16(self.uuid()?),
         })
     }
 
     fn uuid(&self) -> Result<&[u8], Error> {
-        self.0.get(superblock::UUID).ok_or(Error::Corrupt)
+        self.0.get(superblock::S_UUID).ok_or(Error::Corrupt)
     }
 
     fn quotas(&self) -> Result<[u32; 3], Error> {
         Ok([
-            self.word(superblock::USER_QUOTA_INODE)?,
-            self.word(superblock::GROUP_QUOTA_INODE)?,
-            self.word(superblock::PROJECT_QUOTA_INODE)?,
+            self.word(superblock::S_USR_QUOTA_INUM)?,
+            self.word(superblock::S_GRP_QUOTA_INUM)?,
+            self.word(superblock::S_PRJ_QUOTA_INUM)?,
         ])
     }
 }
@@ -184,7 +186,7 @@ impl Fields {
 impl<'a> Volume<'a> {
     pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Error> {
         let fields = Fields::read(device)?;
-        if fields.short(superblock::MAGIC)? != superblock::MAGIC_VALUE {
+        if fields.short(superblock::S_MAGIC)? != superblock::EXT4_SUPER_MAGIC {
             return Err(Error::Corrupt);
         }
         let volume = Self::from_fields(device, &fields)?;
@@ -203,42 +205,53 @@ impl<'a> Volume<'a> {
             let high = if is_64bit { word(high)? } else { 0 };
             Ok::<_, Error>(wide(word(low)?, high))
         };
-        let first_revision = word(superblock::REVISION)? == 0;
-        let inode_size =
-            if first_revision { inode::SMALLEST } else { fields.short(superblock::INODE_SIZE)? };
-        let descriptor_size =
-            if is_64bit { fields.short(superblock::DESCRIPTOR_SIZE)? } else { descriptor::SMALL };
+        let first_revision = word(superblock::S_REV_LEVEL)? == 0;
+        let inode_size = if first_revision {
+            inode::EXT4_GOOD_OLD_INODE_SIZE
+        } else {
+            fields.short(superblock::S_INODE_SIZE)?
+        };
+        let desc_size =
+            if is_64bit { fields.short(superblock::S_DESC_SIZE)? } else { group_desc::EXT4_MIN_DESC_SIZE };
         let where_set = |features: u32, feature: u32, offset| {
             if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
         };
         // What is left of a journal that has been given up is none.
-        let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::JOURNAL_INODE)?;
+        let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::S_JOURNAL_INUM)?;
         Ok(Self {
             device,
             block_size,
             cluster_size,
-            inodes: word(superblock::INODES_COUNT)?,
-            inodes_per_group: word(superblock::INODES_PER_GROUP)?,
+            inodes: word(superblock::S_INODES_COUNT)?,
+            inodes_per_group: word(superblock::S_INODES_PER_GROUP)?,
             inode_size,
-            descriptor_size,
-            first_inode: if first_revision { FIRST_INODE } else { word(superblock::FIRST_INODE)? },
-            blocks: count(superblock::BLOCKS_COUNT_LO, superblock::BLOCKS_COUNT_HI)?,
-            reserved_blocks: count(superblock::RESERVED_BLOCKS_LO, superblock::RESERVED_BLOCKS_HI)?,
-            first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
-            blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
-            reserved_descriptors: fields.short(superblock::RESERVED_DESCRIPTORS)?,
-            overhead_clusters: word(superblock::OVERHEAD_CLUSTERS)?.into(),
-            first_meta_group: where_set(
+            desc_size,
+            first_inode: if first_revision {
+                EXT4_GOOD_OLD_FIRST_INO
+            } else {
+                word(superblock::S_FIRST_INO)?
+            },
+            blocks: count(superblock::S_BLOCKS_COUNT_LO, superblock::S_BLOCKS_COUNT_HI)?,
+            reserved_blocks: count(superblock::S_R_BLOCKS_COUNT_LO, superblock::S_R_BLOCKS_COUNT_HI)?,
+            first_data_block: word(superblock::S_FIRST_DATA_BLOCK)?.into(),
+            blocks_per_group: word(superblock::S_BLOCKS_PER_GROUP)?.into(),
+            reserved_gdt_blocks: fields.short(superblock::S_RESERVED_GDT_BLOCKS)?,
+            overhead_clusters: word(superblock::S_OVERHEAD_CLUSTERS)?.into(),
+            first_meta_bg: where_set(
                 features.incompat,
                 feature::INCOMPAT_META_BG,
-                superblock::FIRST_META_GROUP,
+                superblock::S_FIRST_META_BG,
             )?
             .map(u64::from),
             backups: fields.backups(features)?,
             checksum_seed: fields.checksum_seed(features)?,
             checksums: OnceLock::new(),
-            descriptor_sums: fields.descriptor_sums(features, descriptor_size)?,
-            orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
+            desc_sums: fields.desc_sums(features, desc_size)?,
+            orphan_file: where_set(
+                features.compat,
+                feature::COMPAT_ORPHAN_FILE,
+                superblock::S_ORPHAN_FILE_INUM,
+            )?,
             journal: journal.unwrap_or(0),
             quotas: fields.quotas()?,
             features,
@@ -248,15 +261,19 @@ impl<'a> Volume<'a> {
     /// The checks of `ext4_block_group_meta_init` and `ext4_check_geometry` (fs/ext4/super.c) that
     /// what follows relies on.
     fn makes_sense(&self) -> bool {
-        let smallest = if self.is_64bit() { descriptor::LARGE } else { descriptor::SMALL };
+        let smallest = if self.is_64bit() {
+            group_desc::EXT4_MIN_DESC_SIZE_64BIT
+        } else {
+            group_desc::EXT4_MIN_DESC_SIZE
+        };
         self.inodes_per_group != 0
             && self.blocks_per_group != 0
             && self.inode_size.is_power_of_two()
-            && self.inode_size >= inode::SMALLEST
+            && self.inode_size >= inode::EXT4_GOOD_OLD_INODE_SIZE
             && u64::from(self.inode_size) <= self.block_size
-            && self.descriptor_size.is_power_of_two()
-            && self.descriptor_size >= smallest
-            && self.block_size >= self.descriptor_size.into()
+            && self.desc_size.is_power_of_two()
+            && self.desc_size >= smallest
+            && self.block_size >= self.desc_size.into()
             && self.cluster_size >= self.block_size
     }
 
@@ -274,8 +291,8 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether groups say how much of their inode tables has been used: `ext4_has_group_desc_csum`.
-    pub(super) fn has_group_checksums(&self) -> bool {
-        let either = feature::RO_COMPAT_GROUP_CHECKSUMS | feature::RO_COMPAT_METADATA_CHECKSUMS;
+    pub(super) fn has_gdt_csum(&self) -> bool {
+        let either = feature::RO_COMPAT_GDT_CSUM | feature::RO_COMPAT_METADATA_CSUM;
         self.features.ro_compat & either != 0
     }
 
@@ -285,7 +302,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether directories may be larger than 4 GiB.
-    pub(super) fn has_large_directories(&self) -> bool {
+    pub(super) fn has_largedir(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
     }
 
@@ -330,11 +347,11 @@ impl<'a> Volume<'a> {
         if !self.has_indexes() {
             return None;
         }
-        let has_tail = self.features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0;
+        let has_tail = self.features.ro_compat & feature::RO_COMPAT_METADATA_CSUM != 0;
         let tail = if has_tail { TAIL } else { 0 };
         let root = (self.block_size - ROOT_HEAD - tail) / ENTRY;
         let node = (self.block_size - NODE_HEAD - tail) / ENTRY;
-        let levels = if self.has_large_directories() { 3 } else { 2 };
+        let levels = if self.has_largedir() { 3 } else { 2 };
         Some(root.saturating_mul(node.saturating_pow(levels - 1)).saturating_mul(self.block_size))
     }
 
@@ -349,7 +366,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether values of extended attributes can lie in inodes of their own.
-    pub(super) fn has_attribute_values(&self) -> bool {
+    pub(super) fn has_ea_inodes(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_EA_INODE != 0
     }
 
@@ -360,12 +377,12 @@ impl<'a> Volume<'a> {
 
     /// The first inode of the chain of orphans, 0 for none; read anew, because it changes.
     pub(super) fn last_orphan(&self) -> Result<u32, Error> {
-        self.word_on_device(superblock::START + superblock::LAST_ORPHAN as u64)
+        self.word_on_device(superblock::START + superblock::S_LAST_ORPHAN as u64)
     }
 
     /// The next inode in the chain of orphans, 0 at its end.
     pub(super) fn next_orphan(&self, inode: u32) -> Result<u32, Error> {
-        self.word_on_device(self.inode_offset(inode)? + inode::DELETION_TIME as u64)
+        self.word_on_device(self.inode_offset(inode)? + inode::I_DTIME as u64)
     }
 
     /// An inode, as it is right now.
@@ -426,7 +443,7 @@ impl<'a> Volume<'a> {
         let (group, index) = self.place_of(inode)?;
         let raw = self.descriptor(group)?;
         let table =
-            wide(u32_at(&raw, descriptor::INODE_TABLE_LO)?, u32_at(&raw, descriptor::INODE_TABLE_HI)?);
+            wide(u32_at(&raw, group_desc::BG_INODE_TABLE_LO)?, u32_at(&raw, group_desc::BG_INODE_TABLE_HI)?);
         let offset = u64::from(index) * u64::from(self.inode_size);
         let block = table.checked_add(offset / self.block_size).ok_or(Error::Corrupt)?;
         Ok(self.block_offset(block)? + offset % self.block_size)
@@ -436,7 +453,7 @@ impl<'a> Volume<'a> {
     pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Error> {
         let (number, index) = self.place_of(inode)?;
         let raw = self.descriptor(number)?;
-        let size = usize::from(self.descriptor_size).min(raw.len());
+        let size = usize::from(self.desc_size).min(raw.len());
         let group = Group::new(self, raw.get(..size).unwrap_or_default(), number)?;
         let mut byte = [0];
         self.read(group.bitmap, u64::from(index / 8), &mut byte)?;
@@ -451,9 +468,9 @@ impl<'a> Volume<'a> {
     }
 
     /// A group's descriptor as it is right now; what it is too short to have is zero.
-    fn descriptor(&self, group: u32) -> Result<[u8; descriptor::LARGE as usize], Error> {
-        let mut raw = [0; descriptor::LARGE as usize];
-        let size = usize::from(self.descriptor_size).min(raw.len());
+    fn descriptor(&self, group: u32) -> Result<[u8; group_desc::EXT4_MIN_DESC_SIZE_64BIT as usize], Error> {
+        let mut raw = [0; group_desc::EXT4_MIN_DESC_SIZE_64BIT as usize];
+        let size = usize::from(self.desc_size).min(raw.len());
         self.device.read_at(self.descriptor_offset(group.into())?, &mut raw[..size])?;
         Ok(raw)
     }
@@ -471,16 +488,16 @@ impl<'a> Volume<'a> {
 
     /// Where a group's descriptor lies.
     fn descriptor_offset(&self, group: u64) -> Result<u64, Error> {
-        let size = u64::from(self.descriptor_size);
+        let size = u64::from(self.desc_size);
         let per_block = self.block_size / size;
         Ok(self.block_offset(self.descriptor_block(group)?)? + group % per_block * size)
     }
 
     /// The block in which a group's descriptor lies: `descriptor_loc` in fs/ext4/super.c.
     pub(super) fn descriptor_block(&self, group: u64) -> Result<u64, Error> {
-        let per_block = self.block_size / u64::from(self.descriptor_size);
+        let per_block = self.block_size / u64::from(self.desc_size);
         let number = group / per_block;
-        let block = match self.first_meta_group {
+        let block = match self.first_meta_bg {
             Some(first) if number >= first => self.meta_descriptor_block(number * per_block),
             _ => Some(superblock::START / self.block_size + 1 + number),
         };
@@ -512,10 +529,10 @@ impl<'a> Volume<'a> {
     /// How many blocks at the beginning of a group are taken by the superblock, by descriptors, and by
     /// room for so many more blocks of them: `ext4_bg_num_gdb` (fs/ext4/balloc.c).
     pub(super) fn fixed_blocks(&self, group: u64, reserved: u64) -> u64 {
-        let per_block = self.block_size / u64::from(self.descriptor_size);
+        let per_block = self.block_size / u64::from(self.desc_size);
         let (meta, backup) = (group / per_block, self.has_backup(group));
         let all = u64::from(self.inodes / self.inodes_per_group).div_ceil(per_block);
-        let descriptors = match self.first_meta_group {
+        let descriptors = match self.first_meta_bg {
             Some(first) if meta >= first => u64::from([0, 1, per_block - 1].contains(&(group % per_block))),
             first if backup => first.map_or(all, |first| all.min(first)),
             _ => 0,
