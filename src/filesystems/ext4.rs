@@ -5,35 +5,35 @@
 //! The page cache of the block device is the very memory in which ext4 keeps its metadata, so what
 //! is read is live, without any sync, as long as it is read buffered.
 
-mod attributes;
+mod xattr;
 mod block_validity;
 mod checksum;
 mod confined;
-mod covers;
+mod mount_points;
 mod device;
-mod doubts;
-mod entries;
+mod recheck;
+mod dirent;
 mod error;
 mod format;
-mod groups;
+mod group_desc;
 mod iget;
 #[cfg(any(test, fuzzing))]
 mod in_memory;
 mod inode;
-mod inodes;
+mod inode_scan;
 mod limits;
-mod map;
-mod nameless;
+mod block_map;
+mod unlinked;
 mod names;
 mod orphans;
 mod overhead;
-mod own;
+mod reserved_inodes;
 mod parallel;
-mod settle;
+mod reread;
 mod slots;
 #[cfg(test)]
-mod table_tests;
-mod tables;
+mod inode_table_tests;
+mod inode_table;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -46,9 +46,9 @@ use std::time::Duration;
 use self::error::Error;
 #[cfg(fuzzing)]
 pub use self::in_memory::look_everywhere;
-use self::nameless::Nameless;
+use self::unlinked::Nameless;
 use self::overhead::Overhead;
-use self::tables::{How, Tables};
+use self::inode_table::{How, Tables};
 use self::volume::Volume;
 use super::Unable;
 use super::driver::{Driver, Internal, Mounted, Request};
@@ -137,7 +137,7 @@ impl Driver for Ext4 {
         let device = device::open_served(on.mount)?;
         let how = how(request);
         let read = confined::read(&device, |volume| {
-            let (tables, _) = tables::read(volume, how)?;
+            let (tables, _) = inode_table::read(volume, how)?;
             internal_of(volume, tables, counts_overhead(on.mount))
         })?;
         Ok(Internal { unconfined: read.refusal, ..read.value })
@@ -156,12 +156,12 @@ impl Driver for Ext4 {
     }
 }
 
-fn without_names(volume: &Volume<'_>) -> Result<nameless::Found, Error> {
+fn without_names(volume: &Volume<'_>) -> Result<unlinked::Found, Error> {
     if volume.is_journalled() {
-        nameless::of_orphans(volume, orphans::list(volume, PAUSE)?)
+        unlinked::of_orphans(volume, orphans::list(volume, PAUSE)?)
     } else {
         // Then `ext4_orphan_add` does nothing (fs/ext4/orphan.c).
-        nameless::in_tables(volume)
+        unlinked::in_tables(volume)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::error::Error;
 use super::inode::Inode;
-use super::map::{self, Budget, Run};
+use super::block_map::{self, Budget, Run};
 use super::overhead::places;
 use super::volume::Volume;
 
@@ -27,7 +27,7 @@ impl SystemZone {
         if volume.is_inode(volume.journal) {
             let raw = volume.inode(volume.journal)?;
             let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
-            map::runs(volume, volume.journal, inode, &Budget::of(volume), |run| all.push(run))?;
+            block_map::runs(volume, volume.journal, inode, &Budget::of(volume), |run| all.push(run))?;
         }
         Ok(Self::new(all, volume.first_data_block, volume.blocks))
     }

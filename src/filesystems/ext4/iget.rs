@@ -6,13 +6,13 @@
 
 use nix::errno::Errno;
 
-use super::attributes;
+use super::xattr;
 use super::block_validity::SystemZone;
 use super::error::Error;
 use super::format::{flag, inode, u16_at};
 use super::inode::Inode;
-use super::map::{self, Run};
-use super::own::Role;
+use super::block_map::{self, Run};
+use super::reserved_inodes::Role;
 use super::volume::Volume;
 
 /// What is wrong with an inode.
@@ -98,7 +98,7 @@ impl<'a> Iget<'a> {
         {
             return false;
         }
-        let attributes = attributes::in_inode(whole).filter(|_| extra > 0);
+        let attributes = xattr::in_inode(whole).filter(|_| extra > 0);
         attributes.is_none_or(|attributes| attributes.are_sound(self.volume))
     }
 
@@ -110,7 +110,7 @@ impl<'a> Iget<'a> {
             return true;
         }
         if inode.has(flag::EXTENTS_FL) {
-            return map::is_sound_root(inode.block(), |run| self.zone.allows(run));
+            return block_map::is_sound_root(inode.block(), |run| self.zone.allows(run));
         }
         inode.block().as_chunks().0.iter().all(|&pointer| {
             let start = u32::from_le_bytes(pointer).into();

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::error::Error;
-use super::tables::{How, Tables};
+use super::inode_table::{How, Tables};
 use super::volume::{ReadAt, Volume};
-use super::{internal_of, nameless, orphans, tree};
+use super::{internal_of, unlinked, orphans, tree};
 use crate::model::monitor::Monitor;
 use crate::model::usage::{Census, MountPoint, Options};
 
@@ -53,9 +53,9 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
     // A chain is followed up to 200 times, and asks for two descriptors and two words for each inode.
     within(250, bytes, |volume| {
         let listed = orphans::list(volume, Duration::ZERO)?;
-        nameless::of_orphans(volume, listed)
+        unlinked::of_orphans(volume, listed)
     });
-    within(40, bytes, nameless::in_tables);
+    within(40, bytes, unlinked::in_tables);
     // What looks damaged is looked at ten times, and gaps between directories are read.
     within(40, bytes, |volume| {
         let monitor = Monitor::default();

@@ -1,6 +1,6 @@
 //! One inode as it stands in its table: `struct ext4_inode`.
 
-use super::attributes;
+use super::xattr;
 use super::error::Error;
 use super::format::{flag, inode, wide, xattr_entry};
 use super::volume::Volume;
@@ -117,7 +117,7 @@ impl<'a> Inode<'a> {
 
     /// What of the inline data does not fit `i_block`: the value of an attribute of its own.
     pub(super) fn more_inline(self) -> Result<&'a [u8], Error> {
-        let attributes = attributes::in_inode(self.whole).ok_or(Error::Corrupt)?;
+        let attributes = xattr::in_inode(self.whole).ok_or(Error::Corrupt)?;
         for entry in attributes.entries() {
             let entry = entry?;
             if entry.index == xattr_entry::EXT4_XATTR_INDEX_SYSTEM

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::doubts;
-use super::entries::{self, Entry, Rules};
+use super::recheck;
+use super::dirent::{self, Entry, Rules};
 use super::error::Error;
 use super::format::flag;
-use super::map::{self, Budget, Run};
-use super::own::ROOT;
+use super::block_map::{self, Budget, Run};
+use super::reserved_inodes::ROOT;
 use super::parallel::spread;
-use super::settle::settled;
-use super::tables::{Blocks, Directories, Directory, How};
+use super::reread::settled;
+use super::inode_table::{Blocks, Directories, Directory, How};
 use super::volume::{LARGEST_READ, Volume, room};
 use crate::model::usage::Tally;
 
@@ -112,7 +112,7 @@ pub(super) fn read(
     for (names, _) in spread(how.threads, blocks.len() + inline.len(), Default::default, work)? {
         all.take(names);
     }
-    doubts::dispel(volume, directories, &all)?;
+    recheck::dispel(volume, directories, &all)?;
     Ok(all)
 }
 
@@ -178,7 +178,7 @@ impl Reader<'_> {
         for (block, (number, place)) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
             let is_intact = owner.is_none_or(|owner| owner.has_names(block, place, directory.is_indexed));
             let read = if is_intact {
-                entries::of_block(block, rules, |entry| visit.entry(entry))
+                dirent::of_block(block, rules, |entry| visit.entry(entry))
             } else {
                 Err(Error::Corrupt)
             };
@@ -196,7 +196,7 @@ impl Reader<'_> {
         let directory = visit.directory.inode;
         let read = settled(self.volume, directory, |inode| {
             let (mut next, mut place) = (0, None);
-            map::runs(self.volume, directory, inode, self.budget, |run| {
+            block_map::runs(self.volume, directory, inode, self.budget, |run| {
                 if (run.start..run.start + run.length).contains(&number) {
                     place = Some(next + number - run.start);
                 }
@@ -210,7 +210,7 @@ impl Reader<'_> {
             if owner.is_some_and(|owner| !owner.has_names(&block, place, is_indexed)) {
                 return Err(Error::Corrupt);
             }
-            entries::of_block(&block, Rules::of(self.volume, inode), |entry| visit.entry(entry))
+            dirent::of_block(&block, Rules::of(self.volume, inode), |entry| visit.entry(entry))
         });
         read.map(drop)
     }
@@ -220,7 +220,7 @@ impl Reader<'_> {
         for &directory in share {
             let mut visit = self.visit(directory, names)?;
             settled(self.volume, directory, |inode| {
-                entries::of_directory(self.volume, directory, inode, self.budget, |entry| visit.entry(entry))
+                dirent::of_directory(self.volume, directory, inode, self.budget, |entry| visit.entry(entry))
             })?;
             visit.finish();
         }

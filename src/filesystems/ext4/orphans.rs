@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 use super::error::Error;
 use super::format::u32_at;
 use super::inode::Inode;
-use super::map::{self, Budget};
+use super::block_map::{self, Budget};
 use super::volume::Volume;
 
 /// How often the chain may be followed when it changes meanwhile, which breaks off a pass.
@@ -96,7 +96,7 @@ fn orphan_file(volume: &Volume<'_>, file: u32, found: &mut BTreeSet<u32>) -> Res
         return Err(Error::Corrupt);
     }
     let mut runs = Vec::new();
-    map::runs(volume, file, inode, &Budget::of(volume), |run| runs.push(run))?;
+    block_map::runs(volume, file, inode, &Budget::of(volume), |run| runs.push(run))?;
     let blocks = runs.into_iter().flat_map(|run| run.start..run.start + run.length);
     let mut left = size / volume.block_size;
     for block in blocks.take(usize::try_from(left).map_err(|_| Error::Corrupt)?) {

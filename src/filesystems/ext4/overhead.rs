@@ -2,10 +2,10 @@
 //! leaves it out, except where the mount says `minixdf`.
 
 use super::error::Error;
-use super::groups;
+use super::group_desc;
 use super::inode::Inode;
-use super::map::{self, Budget, Run};
-use super::own::{BAD_BLOCKS, BAD_BLOCKS_MAP};
+use super::block_map::{self, Budget, Run};
+use super::reserved_inodes::{BAD_BLOCKS, BAD_BLOCKS_MAP};
 use super::volume::Volume;
 use crate::model::bytes::Bytes;
 use crate::model::ledger::Term;
@@ -94,7 +94,7 @@ pub(super) fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Err
     let table = table(volume);
     let run = |start, length| Run { start, length };
     let mut places = vec![run(0, volume.first_data_block)];
-    for (group, number) in groups::groups(volume)?.iter().zip(0..) {
+    for (group, number) in group_desc::groups(volume)?.iter().zip(0..) {
         let start = volume.group_start(number).ok_or(Error::Corrupt)?;
         places.push(run(start, volume.fixed_blocks(number, reserved)));
         places.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
@@ -124,7 +124,7 @@ pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Error> {
     let raw = volume.inode(BAD_BLOCKS)?;
     let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
     let mut bad = Vec::new();
-    let bytes = match map::walk(volume, BAD_BLOCKS, inode, &Budget::of(volume), |run| bad.push(run)) {
+    let bytes = match block_map::walk(volume, BAD_BLOCKS, inode, &Budget::of(volume), |run| bad.push(run)) {
         Ok(0) if bad.is_empty() => 0,
         Ok(map) => elsewhere(volume, bad)?.saturating_add(map).saturating_mul(volume.cluster_size),
         Err(Error::Corrupt) => inode.allocated(volume),

@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use super::error::Error;
 use super::in_memory::{InMemory, look_everywhere};
 use super::inode::Inode;
-use super::nameless::{self, Nameless};
+use super::unlinked::{self, Nameless};
 use super::orphans::list;
-use super::own::{Own, Role};
+use super::reserved_inodes::{Own, Role};
 use super::volume::{ReadAt, Volume};
 use crate::model::bytes::Bytes;
 
@@ -49,14 +49,14 @@ impl Image {
     fn list(&self) -> Result<BTreeSet<u32>, Error> {
         let volume = Volume::open(self)?;
         let listed = list(&volume, Duration::ZERO)?;
-        nameless::of_orphans(&volume, listed.clone()).map(drop)?;
+        unlinked::of_orphans(&volume, listed.clone()).map(drop)?;
         Ok(listed)
     }
 }
 
 impl Image {
     fn nameless(&self) -> Result<Vec<Nameless>, Error> {
-        nameless::in_tables(&Volume::open(self)?).map(|found| found.nameless)
+        unlinked::in_tables(&Volume::open(self)?).map(|found| found.nameless)
     }
 }
 

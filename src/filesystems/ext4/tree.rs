@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use super::covers::{self, Covered};
+use super::mount_points::{self, Covered};
 use super::error::Error;
 use super::names::{self, Link, Names};
-use super::own::ROOT;
-use super::tables::{self, Directories, How, Tables};
+use super::reserved_inodes::ROOT;
+use super::inode_table::{self, Directories, How, Tables};
 use super::volume::Volume;
 use crate::model::usage::{
     self as census, Census, Id, Listing, MountPoint, Options, Records, Side, Sides, Tally, Tree,
@@ -24,8 +24,8 @@ pub(super) fn count(
     options: Options<'_>,
     how: How<'_>,
 ) -> Result<(Census, Tables), Error> {
-    let covered = covers::look_up(volume, mount_points)?;
-    let (tables, directories) = tables::read(volume, how)?;
+    let covered = mount_points::look_up(volume, mount_points)?;
+    let (tables, directories) = inode_table::read(volume, how)?;
     if !tables.damaged.is_empty() {
         return Err(Error::Corrupt);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::checksum::{Checksums, Descriptors};
 use super::error::Error;
 use super::format::{feature, group_desc, inode, superblock, u16_at, u32_at, wide};
-use super::groups::Group;
+use super::group_desc::Group;
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
 /// and not more than stays in the processor's cache together with what they are copied from.

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::error::Error;
-use super::groups::groups;
+use super::group_desc::groups;
 use super::iget::Iget;
 use super::inode::Inode;
-use super::inodes::in_use;
-use super::own::Role;
-use super::settle::settled_inodes;
+use super::inode_scan::in_use;
+use super::reserved_inodes::Role;
+use super::reread::settled_inodes;
 use super::volume::Volume;
 use crate::filesystems::unlinked::Damaged;
 

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::entries;
+use super::dirent;
 use super::error::Error;
 use super::inode::Inode;
-use super::map::Budget;
+use super::block_map::Budget;
 use super::names::Names;
-use super::own::{ROOT, Role};
-use super::settle::until_sound;
-use super::tables::Directories;
+use super::reserved_inodes::{ROOT, Role};
+use super::reread::until_sound;
+use super::inode_table::Directories;
 use super::volume::Volume;
 
 /// Looks again at all that is in doubt; an error where it stays so.
@@ -126,7 +126,7 @@ fn each_name(
     if !inode.is_directory() || inode.links() == 0 {
         return Ok(());
     }
-    entries::of_directory(volume, directory, inode, budget, |entry| each(entry.inode))
+    dirent::of_directory(volume, directory, inode, budget, |entry| each(entry.inode))
 }
 
 /// Whether an inode is one that names may lead to.

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use super::error::Error;
 use super::iget::Iget;
 use super::inode::Inode;
-use super::own::Role;
+use super::reserved_inodes::Role;
 use super::volume::Volume;
 use crate::filesystems::unlinked::Damaged;
 

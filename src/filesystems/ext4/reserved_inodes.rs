@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::attributes;
+use super::xattr;
 use super::error::Error;
 use super::format::flag;
 use super::inode::Inode;
@@ -160,7 +160,7 @@ impl Own {
             self.blocks.push(Shared::new(block));
         }
         if volume.has_ea_inodes() {
-            let charged = attributes::charged(volume, attributes::in_inode(inode.whole()));
+            let charged = xattr::charged(volume, xattr::in_inode(inode.whole()));
             self.charged = self.charged.saturating_add(charged);
         }
     }
@@ -226,7 +226,7 @@ impl Own {
                 volume.announce(block.block(), 0, volume.block_size);
             }
             for block in blocks {
-                let charged = attributes::charged_in_block(volume, block.block(), &mut buffer)?;
+                let charged = xattr::charged_in_block(volume, block.block(), &mut buffer)?;
                 sum = sum.saturating_add(charged.saturating_mul(block.owners()));
             }
         }

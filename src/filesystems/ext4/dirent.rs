@@ -5,7 +5,7 @@
 use super::error::Error;
 use super::format::{dir_entry, flag, u8_at, u16_at, u32_at};
 use super::inode::Inode;
-use super::map::{self, Budget};
+use super::block_map::{self, Budget};
 use super::volume::Volume;
 
 /// A name. Its bytes are those on the volume: in an encrypted directory they are a cipher.
@@ -97,7 +97,7 @@ pub(super) fn of_directory(
         return of_inode(volume, inode, each);
     }
     let mut runs = Vec::new();
-    map::runs(volume, number, inode, budget, |run| runs.push(run))?;
+    block_map::runs(volume, number, inode, budget, |run| runs.push(run))?;
     for block in runs.into_iter().flat_map(|run| run.start..run.start + run.length) {
         of_block(&volume.block(block)?, Rules::of(volume, inode), &mut each)?;
     }

@@ -14,9 +14,9 @@ use proptest::prelude::*;
 use super::error::Error;
 use super::in_memory::{InMemory, count, look_everywhere};
 use super::inode::Inode;
-use super::map::{self, Budget, Run};
+use super::block_map::{self, Budget, Run};
 use super::overhead::Overhead;
-use super::tables::{Blocks, How, Tables, check_blocks};
+use super::inode_table::{Blocks, How, Tables, check_blocks};
 use super::tests::cases;
 use super::volume::Volume;
 use crate::filesystems::unlinked::Damaged;
@@ -223,7 +223,7 @@ fn a_damaged_inode_is_left_out_of_the_tables() {
     let monitor = Monitor::default();
     let how = How { threads: THREADS, monitor: &monitor };
     let tables =
-        |image: &[u8]| super::tables::read(&Volume::open(&InMemory::new(image)).unwrap(), how).unwrap().0;
+        |image: &[u8]| super::inode_table::read(&Volume::open(&InMemory::new(image)).unwrap(), how).unwrap().0;
     let (good, damaged) = (tables(good), tables(&image));
     assert_eq!(good.damaged, []);
     assert_eq!(damaged.damaged, [Damaged { inode: number.into(), errno: Errno::EBADMSG }]);
@@ -279,7 +279,7 @@ fn runs(image: &[u8], raw: &[u8]) -> Result<Vec<Run>, Error> {
     let image = InMemory::new(image);
     let volume = Volume::open(&image)?;
     let mut runs = Vec::new();
-    map::runs(&volume, 12, Inode::new(raw).unwrap(), &Budget::of(&volume), |run| runs.push(run))?;
+    block_map::runs(&volume, 12, Inode::new(raw).unwrap(), &Budget::of(&volume), |run| runs.push(run))?;
     Ok(runs)
 }
 

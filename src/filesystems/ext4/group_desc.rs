@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::format::{group_desc, u16_at, u32_at, wide};
-use super::settle::until_sound;
+use super::reread::until_sound;
 use super::volume::Volume;
 
 /// What has to be read to know all inodes of a group.

@@ -5,14 +5,14 @@ use std::num::NonZero;
 
 use super::error::Error;
 use super::format::flag;
-use super::groups::{Group, groups};
+use super::group_desc::{Group, groups};
 use super::iget::Iget;
 use super::inode::Inode;
-use super::inodes::in_use;
-use super::map::{self, Budget, Run};
-use super::own::{Own, Role};
+use super::inode_scan::in_use;
+use super::block_map::{self, Budget, Run};
+use super::reserved_inodes::{Own, Role};
 use super::parallel::spread;
-use super::settle::{settled, settled_inodes};
+use super::reread::{settled, settled_inodes};
 use super::slots::{GroupSlots, Slots};
 use super::volume::{LARGEST_READ, Volume};
 use crate::filesystems::unlinked::Damaged;
@@ -235,7 +235,7 @@ impl Found {
         let mut runs = |inode: Inode<'_>| {
             self.blocks.truncate(before);
             let (mut next, mut allowed) = (0, true);
-            map::runs(volume, number, inode, budget, |run| {
+            block_map::runs(volume, number, inode, budget, |run| {
                 allowed &= reader.iget.allows(run);
                 let pieces = pieces(volume, run);
                 self.blocks.extend(pieces.map(|(ahead, run)| Blocks {

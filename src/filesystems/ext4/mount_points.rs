@@ -6,14 +6,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::entries::of_directory;
+use super::dirent::of_directory;
 use super::error::Error;
 use super::format::flag;
 use super::inode::Inode;
-use super::map::Budget;
+use super::block_map::Budget;
 use super::names::Covers;
-use super::own::ROOT;
-use super::settle::settled;
+use super::reserved_inodes::ROOT;
+use super::reread::settled;
 use super::volume::Volume;
 use crate::model::usage::MountPoint;
 

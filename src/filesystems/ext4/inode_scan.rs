@@ -4,7 +4,7 @@ use std::iter;
 
 use super::checksum::Checksums;
 use super::error::Error;
-use super::groups::Group;
+use super::group_desc::Group;
 use super::inode::Inode;
 use super::volume::{LARGEST_READ, Volume, room};
 
