@@ -5,13 +5,11 @@
 //! The page cache of the block device is the very memory in which ext4 keeps its metadata, so what
 //! is read is live, without any sync, as long as it is read buffered.
 
-mod xattr;
+mod block_map;
 mod block_validity;
 mod checksum;
 mod confined;
-mod mount_points;
 mod device;
-mod recheck;
 mod dirent;
 mod error;
 mod format;
@@ -21,23 +19,25 @@ mod iget;
 mod in_memory;
 mod inode;
 mod inode_scan;
+mod inode_table;
+#[cfg(test)]
+mod inode_table_tests;
 mod limits;
-mod block_map;
-mod unlinked;
+mod mount_points;
 mod names;
 mod orphans;
 mod overhead;
-mod reserved_inodes;
 mod parallel;
+mod recheck;
 mod reread;
+mod reserved_inodes;
 mod slots;
-#[cfg(test)]
-mod inode_table_tests;
-mod inode_table;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unlinked;
 mod volume;
+mod xattr;
 
 use std::num::NonZero;
 use std::path::Path;
@@ -46,9 +46,9 @@ use std::time::Duration;
 use self::error::Error;
 #[cfg(fuzzing)]
 pub use self::in_memory::look_everywhere;
-use self::unlinked::Nameless;
-use self::overhead::Overhead;
 use self::inode_table::{How, Tables};
+use self::overhead::Overhead;
+use self::unlinked::UnlinkedInode;
 use self::volume::Volume;
 use super::Unable;
 use super::driver::{Driver, Internal, Mounted, Request};
@@ -106,8 +106,9 @@ impl Driver for Ext4 {
         }
         let device = device::open(on.mount).map_err(Unable::Device)?;
         let found = confined::read(&device, without_names)?.value;
-        let handle = |Nameless { inode, generation }| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
-        let all = found.nameless.into_iter().map(handle).collect();
+        let handle =
+            |UnlinkedInode { inode, generation }| Handle::new(INODE_AND_GENERATION, &[inode, generation]);
+        let all = found.all.into_iter().map(handle).collect();
         Ok(Some(Handles { all, damaged: found.damaged, deleted_subvolumes: 0 }))
     }
 
@@ -156,7 +157,7 @@ impl Driver for Ext4 {
     }
 }
 
-fn without_names(volume: &Volume<'_>) -> Result<unlinked::Found, Error> {
+fn without_names(volume: &Volume<'_>) -> Result<unlinked::UnlinkedInodes, Error> {
     if volume.is_journalled() {
         unlinked::of_orphans(volume, orphans::list(volume, PAUSE)?)
     } else {
@@ -178,8 +179,8 @@ fn how<'a>(request: &Request<'a>) -> How<'a> {
 }
 
 fn internal_of(volume: &Volume<'_>, tables: Tables, counts_overhead: bool) -> Result<Internal, Error> {
-    let Tables { mut own, nameless, named, damaged } = tables;
-    let (mut metadata, mut shared) = (own.metadata(volume), own.shared(volume)?);
+    let Tables { mut internal, nameless, named, damaged } = tables;
+    let (mut metadata, mut shared) = (internal.metadata(volume), internal.shared(volume)?);
     metadata.push(overhead::bad_blocks(volume)?);
     let overhead = Overhead::read(volume)?;
     if counts_overhead {

@@ -1,10 +1,10 @@
 //! Which blocks a file may have: none of those that the filesystem keeps for itself
 //! (`fs/ext4/block_validity.c`).
 
+use super::block_map::{self, Budget, Run};
 use super::error::Error;
 use super::inode::Inode;
-use super::block_map::{self, Budget, Run};
-use super::overhead::places;
+use super::overhead::fixed_runs;
 use super::volume::Volume;
 
 /// The blocks of superblocks, descriptors, bitmaps, tables and the journal.
@@ -23,7 +23,7 @@ const BLOCKS_TOGETHER: u32 = 15;
 impl SystemZone {
     /// `ext4_setup_system_zone`.
     pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Error> {
-        let mut all = places(volume, volume.reserved_gdt_blocks.into())?;
+        let mut all = fixed_runs(volume, volume.reserved_gdt_blocks.into())?;
         if volume.is_inode(volume.journal) {
             let raw = volume.inode(volume.journal)?;
             let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;

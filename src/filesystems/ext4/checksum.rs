@@ -216,28 +216,28 @@ impl Checksums {
         self.inodes.is_intact(number, raw, sum(raw))
     }
 
-    /// Checks inodes at these `places` of a table whose first is number `first`, and marks the damaged ones.
+    /// Checks inodes at these `indexes` of a table whose first is number `first`, and marks the damaged ones.
     pub(super) fn check(
         &self,
         first: u32,
         table: &[u8],
-        mut places: impl Iterator<Item = u32>,
+        mut indexes: impl Iterator<Item = u32>,
         damaged: &mut [bool],
     ) {
-        let inode = |place: u32| {
+        let inode = |index: u32| {
             let raw = table
-                .get(place as usize * self.inodes.length..)
+                .get(index as usize * self.inodes.length..)
                 .and_then(|rest| rest.get(..self.inodes.length));
             raw.unwrap_or_default()
         };
-        while let Some(place) = places.next() {
+        while let Some(index) = indexes.next() {
             // Where there are no more, the first one stands in for them.
             let group: [u32; LANES] =
-                array::from_fn(|lane| if lane == 0 { place } else { places.next().unwrap_or(place) });
+                array::from_fn(|lane| if lane == 0 { index } else { indexes.next().unwrap_or(index) });
             let sums = self.inodes.sums(group.map(inode));
-            for (place, sum) in group.into_iter().zip(sums) {
-                if let Some(damaged) = damaged.get_mut(place as usize) {
-                    *damaged = !self.inodes.is_intact(first + place, inode(place), sum);
+            for (index, sum) in group.into_iter().zip(sums) {
+                if let Some(damaged) = damaged.get_mut(index as usize) {
+                    *damaged = !self.inodes.is_intact(first + index, inode(index), sum);
                 }
             }
         }
@@ -268,8 +268,8 @@ impl Stored {
     fn put(self, raw: &mut [u8]) {
         let [a, b, c, d] = self.sum.to_le_bytes();
         for (at, half) in [(inode::I_CHECKSUM_LO, [a, b]), (inode::I_CHECKSUM_HI, [c, d])] {
-            if let Some(place) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                *place = half;
+            if let Some(field) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                *field = half;
             }
         }
     }

@@ -2,10 +2,10 @@
 //! hashed trees and the checksums need is packed into entries without an inode, so that all blocks can be
 //! read alike (Documentation/filesystems/ext4/directory.rst).
 
+use super::block_map::{self, Budget};
 use super::error::Error;
 use super::format::{dir_entry, flag, u8_at, u16_at, u32_at};
 use super::inode::Inode;
-use super::block_map::{self, Budget};
 use super::volume::Volume;
 
 /// A name. Its bytes are those on the volume: in an encrypted directory they are a cipher.

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::format::{group_desc, u16_at, u32_at, wide};
-use super::reread::until_sound;
+use super::reread::reread_until_stable;
 use super::volume::Volume;
 
 /// What has to be read to know all inodes of a group.
@@ -20,7 +20,7 @@ pub(super) struct Group {
     pub(super) table: u64,
 }
 
-/// All groups, as they are right now; `EOPNOTSUPP` where inodes may be made in a way that is not known.
+/// All groups, as they are right now; `UnknownFeatures` where inodes may be made in a way that is not known.
 pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Error> {
     if !volume.is_known() {
         return Err(Error::UnknownFeatures);
@@ -44,7 +44,7 @@ pub(super) fn groups(volume: &Volume<'_>) -> Result<Vec<Group>, Error> {
             }
             Ok(())
         };
-        until_sound(volume, &mut read)?;
+        reread_until_stable(volume, &mut read)?;
     }
     // Tables that would not fit the volume side by side lie upon each other.
     let inodes: u64 = groups.iter().map(|group| u64::from(group.used)).sum();

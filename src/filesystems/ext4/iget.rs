@@ -6,14 +6,14 @@
 
 use nix::errno::Errno;
 
-use super::xattr;
+use super::block_map::{self, Run};
 use super::block_validity::SystemZone;
 use super::error::Error;
 use super::format::{flag, inode, u16_at};
 use super::inode::Inode;
-use super::block_map::{self, Run};
 use super::reserved_inodes::Role;
 use super::volume::Volume;
+use super::xattr;
 
 /// What is wrong with an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +59,10 @@ impl<'a> Iget<'a> {
             // Free, or just being made.
             Role::Nothing => Ok(()),
             // Most of them have never been written, and the kernel has none of those.
-            Role::Own(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
+            Role::Reserved(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
             _ if !is_intact => Err(BadInode::Checksum),
             // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
-            Role::Own(_) => Ok(()),
+            Role::Reserved(_) => Ok(()),
             Role::Named | Role::Nameless | Role::EaInode if self.makes_sense(inode) => Ok(()),
             Role::Named | Role::Nameless | Role::EaInode => Err(BadInode::Corrupt),
         }

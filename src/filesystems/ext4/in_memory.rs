@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::Error;
 use super::inode_table::{How, Tables};
 use super::volume::{ReadAt, Volume};
-use super::{internal_of, unlinked, orphans, tree};
+use super::{internal_of, orphans, tree, unlinked};
 use crate::model::monitor::Monitor;
 use crate::model::usage::{Census, MountPoint, Options};
 

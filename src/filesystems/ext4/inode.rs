@@ -1,9 +1,9 @@
 //! One inode as it stands in its table: `struct ext4_inode`.
 
-use super::xattr;
 use super::error::Error;
 use super::format::{flag, inode, wide, xattr_entry};
 use super::volume::Volume;
+use super::xattr;
 use crate::sys::stat::BLOCK_UNIT;
 
 /// The fields are checked to be there once, when it is made.

@@ -3,16 +3,16 @@
 
 use std::num::NonZero;
 
+use super::block_map::{self, Budget, Run};
 use super::error::Error;
 use super::format::flag;
 use super::group_desc::{Group, groups};
 use super::iget::Iget;
 use super::inode::Inode;
 use super::inode_scan::in_use;
-use super::block_map::{self, Budget, Run};
-use super::reserved_inodes::{Own, Role};
 use super::parallel::spread;
-use super::reread::{settled, settled_inodes};
+use super::reread::{recheck_inodes, reread_directory};
+use super::reserved_inodes::{InternalUse, Role};
 use super::slots::{GroupSlots, Slots};
 use super::volume::{LARGEST_READ, Volume};
 use crate::filesystems::unlinked::Damaged;
@@ -49,7 +49,7 @@ pub(super) struct Blocks {
 /// All that the tables tell.
 #[derive(Default)]
 pub(super) struct Tables {
-    pub(super) own: Own,
+    pub(super) internal: InternalUse,
     /// Inodes that are in use and have no name, with their bytes.
     pub(super) nameless: Vec<(u32, u64)>,
     /// All those that have one.
@@ -71,15 +71,15 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Where a directory is in `all`.
-    pub(super) fn place_of(&self, inode: u32) -> Option<u32> {
-        let place = self.all.binary_search_by_key(&inode, |directory| directory.inode).ok()?;
-        u32::try_from(place).ok()
+    pub(super) fn index_of(&self, inode: u32) -> Option<u32> {
+        let index = self.all.binary_search_by_key(&inode, |directory| directory.inode).ok()?;
+        u32::try_from(index).ok()
     }
 }
 
 /// What one thread has found.
 #[derive(Default)]
-struct Found {
+struct TableScan {
     tables: Tables,
     slots: Vec<GroupSlots>,
     directories: Vec<Directory>,
@@ -115,7 +115,7 @@ pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directo
     let groups = groups(volume)?;
     let (iget, budget) = (Iget::new(volume)?, Budget::of(volume));
     let reader = Reader { volume, iget: &iget, budget: &budget };
-    let found = spread(how.threads, groups.len(), Found::default, |found, number| {
+    let found = spread(how.threads, groups.len(), TableScan::default, |found, number| {
         let group = groups.get(number).ok_or(Error::Corrupt)?;
         if how.monitor.is_cancelled() {
             return Ok(());
@@ -125,7 +125,7 @@ pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directo
         how.monitor.advance(found.tables.named.bytes.saturating_sub(before));
         Ok(())
     })?;
-    let mut all = Found::default();
+    let mut all = TableScan::default();
     for found in found {
         all.take(found);
     }
@@ -148,9 +148,9 @@ struct Reader<'a> {
     budget: &'a Budget,
 }
 
-impl Found {
+impl TableScan {
     fn group(&mut self, reader: &Reader<'_>, group: &Group) -> Result<(), Error> {
-        let mut own = Own::default();
+        let mut internal = InternalUse::default();
         let mut slots = GroupSlots::new((group.first - 1) / reader.volume.inodes_per_group);
         let mut buffer = std::mem::take(&mut self.buffer);
         let checksums = reader.volume.checksums();
@@ -160,11 +160,11 @@ impl Found {
                 self.doubtful.push(number);
                 return Ok(());
             }
-            own.add(reader.volume, role, inode);
+            internal.add(reader.volume, role, inode);
             self.inode(reader, role, number, inode, &mut slots)
         })?;
         self.buffer = buffer;
-        self.tables.own.take(own);
+        self.tables.internal.take(internal);
         self.slots.push(slots);
         Ok(())
     }
@@ -190,7 +190,7 @@ impl Found {
                 }
             }
             Role::Nameless => self.tables.nameless.push((number, allocated)),
-            Role::EaInode | Role::Own(_) | Role::Nothing => {}
+            Role::EaInode | Role::Reserved(_) | Role::Nothing => {}
         }
         Ok(())
     }
@@ -198,14 +198,14 @@ impl Found {
     /// Looks again at what looked damaged.
     fn look_again(&mut self, reader: &Reader<'_>) -> Result<(), Error> {
         let doubtful = std::mem::take(&mut self.doubtful);
-        self.tables.damaged = settled_inodes(reader.iget, doubtful, |number, inode| {
+        self.tables.damaged = recheck_inodes(reader.iget, doubtful, |number, inode| {
             let role = Role::of(reader.volume, number, inode);
-            let mut own = Own::default();
-            own.add(reader.volume, role, inode);
-            self.tables.own.take(own);
+            let mut internal = InternalUse::default();
+            internal.add(reader.volume, role, inode);
+            self.tables.internal.take(internal);
             let group = (number - 1) / reader.volume.inodes_per_group;
-            let place = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(Error::Corrupt)?;
-            let mut slots = self.slots.swap_remove(place);
+            let position = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(Error::Corrupt)?;
+            let mut slots = self.slots.swap_remove(position);
             self.inode(reader, role, number, inode, &mut slots)?;
             self.slots.push(slots);
             Ok(())
@@ -250,13 +250,13 @@ impl Found {
             if allowed && is_whole { Ok(()) } else { Err(Error::Corrupt) }
         };
         match runs(inode) {
-            Err(Error::Corrupt) => settled(volume, number, runs).map(drop),
+            Err(Error::Corrupt) => reread_directory(volume, number, runs).map(drop),
             read => read,
         }
     }
 
     fn take(&mut self, mut other: Self) {
-        self.tables.own.take(std::mem::take(&mut other.tables.own));
+        self.tables.internal.take(std::mem::take(&mut other.tables.internal));
         self.tables.nameless.append(&mut other.tables.nameless);
         self.tables.named.add(other.tables.named);
         self.slots.append(&mut other.slots);

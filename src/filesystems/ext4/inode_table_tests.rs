@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use proptest::prelude::*;
 
+use super::block_map::{self, Budget, Run};
 use super::error::Error;
 use super::in_memory::{InMemory, count, look_everywhere};
 use super::inode::Inode;
-use super::block_map::{self, Budget, Run};
-use super::overhead::Overhead;
 use super::inode_table::{Blocks, How, Tables, check_blocks};
+use super::overhead::Overhead;
 use super::tests::cases;
 use super::volume::Volume;
 use crate::filesystems::unlinked::Damaged;
@@ -222,8 +222,9 @@ fn a_damaged_inode_is_left_out_of_the_tables() {
     image[at + 0x1c..at + 0x20].copy_from_slice(&(1_u32 << 20).to_le_bytes());
     let monitor = Monitor::default();
     let how = How { threads: THREADS, monitor: &monitor };
-    let tables =
-        |image: &[u8]| super::inode_table::read(&Volume::open(&InMemory::new(image)).unwrap(), how).unwrap().0;
+    let tables = |image: &[u8]| {
+        super::inode_table::read(&Volume::open(&InMemory::new(image)).unwrap(), how).unwrap().0
+    };
     let (good, damaged) = (tables(good), tables(&image));
     assert_eq!(good.damaged, []);
     assert_eq!(damaged.damaged, [Damaged { inode: number.into(), errno: Errno::EBADMSG }]);

@@ -6,29 +6,29 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::block_map::Budget;
 use super::dirent::of_directory;
 use super::error::Error;
 use super::format::flag;
 use super::inode::Inode;
-use super::block_map::Budget;
-use super::names::Covers;
+use super::names::CoveredNames;
+use super::reread::reread_directory;
 use super::reserved_inodes::ROOT;
-use super::reread::settled;
 use super::volume::Volume;
 use crate::model::usage::MountPoint;
 
 /// What mounts lie over, with the mounts' numbers.
 #[derive(Debug, Default)]
-pub(super) struct Covered {
+pub(super) struct CoveredInodes {
     /// Directories, by inode.
     pub(super) directories: HashMap<u32, usize>,
-    pub(super) files: Covers,
+    pub(super) files: CoveredNames,
 }
 
-/// Looks all mount points up. `ENOKEY` where the names on the volume are
+/// Looks all mount points up. `EncodedName` where the names on the volume are
 /// not those that the mount points have: in encrypted and in case-insensitive directories.
-pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<Covered, Error> {
-    let mut covered = Covered::default();
+pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<CoveredInodes, Error> {
+    let mut covered = CoveredInodes::default();
     for (number, MountPoint { path, .. }) in mount_points.iter().enumerate() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         // Whatever is not there is hidden by nothing: it has been removed, and the mount with it.
@@ -57,7 +57,7 @@ fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Error> {
 }
 
 fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32>, Error> {
-    let found = settled(volume, directory, |inode| {
+    let found = reread_directory(volume, directory, |inode| {
         let mut found = None;
         of_directory(volume, directory, inode, &Budget::of(volume), |entry| {
             if entry.name == name.as_bytes() {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 
+use super::block_map::{self, Budget};
 use super::error::Error;
 use super::format::u32_at;
 use super::inode::Inode;
-use super::block_map::{self, Budget};
 use super::volume::Volume;
 
 /// How often the chain may be followed when it changes meanwhile, which breaks off a pass.

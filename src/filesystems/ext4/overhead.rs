@@ -1,10 +1,10 @@
 //! What lies at fixed places: superblocks, group descriptors, bitmaps, inode tables, the journal. `df`
 //! leaves it out, except where the mount says `minixdf`.
 
+use super::block_map::{self, Budget, Run};
 use super::error::Error;
 use super::group_desc;
 use super::inode::Inode;
-use super::block_map::{self, Budget, Run};
 use super::reserved_inodes::{BAD_BLOCKS, BAD_BLOCKS_MAP};
 use super::volume::Volume;
 use crate::model::bytes::Bytes;
@@ -86,20 +86,20 @@ fn blocks(volume: &Volume<'_>) -> Result<u64, Error> {
 /// The clusters with anything of it, each once. Beside each copy of the superblock there is room for so
 /// many more blocks of descriptors.
 fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Error> {
-    Ok(distinct_clusters(volume, &places(volume, reserved)?))
+    Ok(distinct_clusters(volume, &fixed_runs(volume, reserved)?))
 }
 
 /// Where it lies: blocks, and how many follow.
-pub(super) fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Error> {
+pub(super) fn fixed_runs(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Error> {
     let table = table(volume);
     let run = |start, length| Run { start, length };
-    let mut places = vec![run(0, volume.first_data_block)];
+    let mut runs = vec![run(0, volume.first_data_block)];
     for (group, number) in group_desc::groups(volume)?.iter().zip(0..) {
         let start = volume.group_start(number).ok_or(Error::Corrupt)?;
-        places.push(run(start, volume.fixed_blocks(number, reserved)));
-        places.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
+        runs.push(run(start, volume.fixed_blocks(number, reserved)));
+        runs.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
     }
-    Ok(places)
+    Ok(runs)
 }
 
 /// How many clusters have anything of these runs.
@@ -135,9 +135,9 @@ pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Error> {
 
 /// How many clusters have something of these runs, but nothing that is counted here.
 fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Error> {
-    let places = places(volume, volume.reserved_gdt_blocks.into())?;
-    let fixed = distinct_clusters(volume, &places);
-    runs.extend(places);
+    let fixed_runs = fixed_runs(volume, volume.reserved_gdt_blocks.into())?;
+    let fixed = distinct_clusters(volume, &fixed_runs);
+    runs.extend(fixed_runs);
     Ok(distinct_clusters(volume, &runs).saturating_sub(fixed))
 }
 

@@ -6,21 +6,21 @@ use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::block_map::Budget;
 use super::dirent;
 use super::error::Error;
 use super::inode::Inode;
-use super::block_map::Budget;
-use super::names::Names;
-use super::reserved_inodes::{ROOT, Role};
-use super::reread::until_sound;
 use super::inode_table::Directories;
+use super::names::Names;
+use super::reread::reread_until_stable;
+use super::reserved_inodes::{ROOT, Role};
 use super::volume::Volume;
 
 /// Looks again at all that is in doubt; an error where it stays so.
-pub(super) fn dispel(volume: &Volume<'_>, directories: &Directories, names: &Names) -> Result<(), Error> {
+pub(super) fn names(volume: &Volume<'_>, directories: &Directories, names: &Names) -> Result<(), Error> {
     if !names.unknown.is_empty() || !names.further.is_empty() {
         let doubts = Doubts::of(directories, names);
-        until_sound(volume, || doubts.look(volume))?;
+        reread_until_stable(volume, || doubts.look(volume))?;
     }
     let mut met_again: FxHashSet<u32> = names.met_again.iter().copied().collect();
     // Which names led there first nobody has noted: all are read, and one that has only been moved is not met twice
@@ -77,7 +77,7 @@ struct Doubts {
 impl Doubts {
     fn of(directories: &Directories, names: &Names) -> Self {
         let mut doubts = Self::default();
-        let inode = |place: u32| directories.all.get(place as usize).map(|directory| directory.inode);
+        let inode = |index: u32| directories.all.get(index as usize).map(|directory| directory.inode);
         for unknown in &names.unknown {
             doubts.allowed.insert(unknown.inode, 0);
             doubts.directories.extend(inode(unknown.directory));

@@ -18,7 +18,7 @@ const TRIES: u32 = 10;
 const MOST_DOUBTFUL: usize = 1 << 14;
 
 /// Calls `look` until that makes sense. The volume's pause lies behind the first try, twice that behind the next.
-pub(super) fn until_sound<T>(
+pub(super) fn reread_until_stable<T>(
     volume: &Volume<'_>,
     mut look: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -33,12 +33,12 @@ pub(super) fn until_sound<T>(
 
 /// Calls `look` with a fresh copy of a directory's inode until that makes sense; `None` when it is no
 /// directory any more.
-pub(super) fn settled<T>(
+pub(super) fn reread_directory<T>(
     volume: &Volume<'_>,
     directory: u32,
     mut look: impl FnMut(Inode<'_>) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    until_sound(volume, || {
+    reread_until_stable(volume, || {
         let raw = volume.inode(directory)?;
         let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
         if !inode.is_directory() || inode.links() == 0 {
@@ -50,7 +50,7 @@ pub(super) fn settled<T>(
 
 /// Looks again at inodes that look damaged, at all of them together. Calls `sound` with those that do not
 /// any more, and returns the others. Those that are not in use any more are neither.
-pub(super) fn settled_inodes(
+pub(super) fn recheck_inodes(
     iget: &Iget<'_>,
     mut doubtful: Vec<u32>,
     mut sound: impl FnMut(u32, Inode<'_>) -> Result<(), Error>,

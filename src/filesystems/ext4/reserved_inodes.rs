@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::xattr;
 use super::error::Error;
 use super::format::flag;
 use super::inode::Inode;
 use super::volume::Volume;
+use super::xattr;
 use crate::model::bytes::Bytes;
 use crate::model::ledger::Term;
 
@@ -46,8 +46,8 @@ pub(super) enum Role {
     Nameless,
     /// The value of extended attributes.
     EaInode,
-    /// The filesystem's own.
-    Own(&'static str),
+    /// One of those that the filesystem keeps for itself.
+    Reserved(&'static str),
     /// None: it is just being made.
     Nothing,
 }
@@ -57,8 +57,8 @@ impl Role {
         if number == ROOT {
             return Self::Named;
         }
-        if let Some(name) = own_name(volume, number) {
-            return Self::Own(name);
+        if let Some(name) = reserved_name(volume, number) {
+            return Self::Reserved(name);
         }
         if inode.has(flag::EA_INODE_FL) {
             Self::EaInode
@@ -72,7 +72,7 @@ impl Role {
     }
 }
 
-fn own_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
+fn reserved_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
     let [users, groups, projects] = volume.quotas;
     let (journal, orphan_file) = (volume.journal, volume.orphan_file.unwrap_or(0));
     let told = [users, groups, projects, journal, orphan_file];
@@ -81,14 +81,14 @@ fn own_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
         return None;
     }
     let names = [USER_QUOTA, GROUP_QUOTA, "project quota", JOURNAL_MAP, "orphan file"];
-    let mut own = told.into_iter().zip(names).chain(FIXED);
-    let name = own.find(|&(fixed, _)| fixed == number).map(|(_, name)| name);
+    let mut reserved = told.into_iter().zip(names).chain(FIXED);
+    let name = reserved.find(|&(fixed, _)| fixed == number).map(|(_, name)| name);
     name.or_else(|| (number < volume.first_inode).then_some("reserved inode"))
 }
 
 /// The amounts, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct InternalUse {
     inodes: BTreeMap<&'static str, u64>,
     /// Values of extended attributes: what they take up, and what is charged to those whose inodes lead
     /// to them.
@@ -131,11 +131,11 @@ impl Shared {
     }
 }
 
-impl Own {
+impl InternalUse {
     pub(super) fn add(&mut self, volume: &Volume<'_>, role: Role, inode: Inode<'_>) {
         let allocated = inode.allocated(volume);
         match role {
-            Role::Own(name) => {
+            Role::Reserved(name) => {
                 let bytes = match name {
                     BAD_BLOCKS_MAP => 0,
                     // The blocks that it holds back for descriptors are outside of what `df` counts; the

@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use super::error::Error;
 use super::in_memory::{InMemory, look_everywhere};
 use super::inode::Inode;
-use super::unlinked::{self, Nameless};
 use super::orphans::list;
-use super::reserved_inodes::{Own, Role};
+use super::reserved_inodes::{InternalUse, Role};
+use super::unlinked::{self, UnlinkedInode};
 use super::volume::{ReadAt, Volume};
 use crate::model::bytes::Bytes;
 
@@ -55,8 +55,8 @@ impl Image {
 }
 
 impl Image {
-    fn nameless(&self) -> Result<Vec<Nameless>, Error> {
-        unlinked::in_tables(&Volume::open(self)?).map(|found| found.nameless)
+    fn nameless(&self) -> Result<Vec<UnlinkedInode>, Error> {
+        unlinked::in_tables(&Volume::open(self)?).map(|found| found.all)
     }
 }
 
@@ -185,7 +185,7 @@ fn chain_and_file_are_read_to_their_ends() {
 
 #[test]
 fn the_tables_tell_what_has_no_name() {
-    let expected = NAMELESS.map(|inode| Nameless { inode, generation: inode * 1000 });
+    let expected = NAMELESS.map(|inode| UnlinkedInode { inode, generation: inode * 1000 });
     assert_eq!(Image::new(image()).nameless(), Ok(expected.to_vec()));
 }
 
@@ -268,11 +268,11 @@ fn amounts_that_nothing_can_have_do_not_overflow() {
     put(&mut raw, 0x20, 0x4_0000);
     put(&mut raw, 0x74, u32::MAX);
     let inode = Inode::new(&raw).unwrap();
-    let mut own = Own::default();
-    for role in [Role::Own("own"), Role::Own("own"), Role::EaInode, Role::Named] {
+    let mut own = InternalUse::default();
+    for role in [Role::Reserved("own"), Role::Reserved("own"), Role::EaInode, Role::Named] {
         own.add(&volume, role, inode);
     }
-    let mut all = Own::default();
+    let mut all = InternalUse::default();
     all.take(own);
     assert_eq!(all.metadata(&volume)[0].bytes, Bytes(u64::MAX));
 }

@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use super::mount_points::{self, Covered};
 use super::error::Error;
+use super::inode_table::{self, Directories, How, Tables};
+use super::mount_points::{self, CoveredInodes};
 use super::names::{self, Link, Names};
 use super::reserved_inodes::ROOT;
-use super::inode_table::{self, Directories, How, Tables};
 use super::volume::Volume;
 use crate::model::usage::{
     self as census, Census, Id, Listing, MountPoint, Options, Records, Side, Sides, Tally, Tree,
@@ -30,7 +30,7 @@ pub(super) fn count(
         return Err(Error::Corrupt);
     }
     let names = names::read(volume, &directories, &covered.files, how)?;
-    if directories.place_of(ROOT).is_none() && !how.monitor.is_cancelled() {
+    if directories.index_of(ROOT).is_none() && !how.monitor.is_cancelled() {
         return Err(Error::Corrupt);
     }
     let tree = plant(&directories, names, &covered);
@@ -51,10 +51,10 @@ pub(super) fn count(
 }
 
 /// Puts together what was read.
-fn plant(directories: &Directories, names: Names, covered: &Covered) -> Tree {
+fn plant(directories: &Directories, names: Names, covered: &CoveredInodes) -> Tree {
     // What a run that was ended early has not read is not there.
     let mut planter = Planter::new(directories, names);
-    if let Some(root) = directories.place_of(ROOT) {
+    if let Some(root) = directories.index_of(ROOT) {
         planter.reach(root, covered);
     }
     planter.finish()
@@ -63,16 +63,16 @@ fn plant(directories: &Directories, names: Names, covered: &Covered) -> Tree {
 struct Planter<'a> {
     directories: &'a Directories,
     names: Names,
-    /// By place: the number that each directory was given, and what it holds.
+    /// By the index of each directory: the number that it was given, and what it holds itself.
     ids: Vec<Id>,
-    own: Vec<Tally>,
+    direct: Vec<Tally>,
     next: Id,
     records: Records,
 }
 
 /// A directory to which a way was found.
 struct Reached {
-    place: u32,
+    index: u32,
     parent: Id,
     side: Side,
     name: Vec<u8>,
@@ -80,52 +80,52 @@ struct Reached {
 
 impl<'a> Planter<'a> {
     fn new(directories: &'a Directories, mut names: Names) -> Self {
-        let mut own = vec![Tally::default(); directories.all.len()];
-        for (own, directory) in own.iter_mut().zip(&directories.all) {
-            own.count(directory.allocated);
+        let mut direct = vec![Tally::default(); directories.all.len()];
+        for (tally, directory) in direct.iter_mut().zip(&directories.all) {
+            tally.count(directory.allocated);
         }
-        for (place, sum) in std::mem::take(&mut names.sums) {
-            if let Some(own) = own.get_mut(place as usize) {
-                own.add(sum);
+        for (index, sum) in std::mem::take(&mut names.sums) {
+            if let Some(tally) = direct.get_mut(index as usize) {
+                tally.add(sum);
             }
         }
         names.children.sort_unstable_by_key(|child| child.parent);
         let ids = vec![NOWHERE; directories.all.len()];
-        Self { directories, names, ids, own, next: census::ROOT, records: Records::default() }
+        Self { directories, names, ids, direct, next: census::ROOT, records: Records::default() }
     }
 
     /// From the root outwards, so that a parent's number is smaller than its children's. What leads in
     /// a circle is not reached.
-    fn reach(&mut self, root: u32, covered: &Covered) {
-        let root = Reached { place: root, parent: census::ROOT, side: Side::Visible, name: Vec::new() };
+    fn reach(&mut self, root: u32, covered: &CoveredInodes) {
+        let root = Reached { index: root, parent: census::ROOT, side: Side::Visible, name: Vec::new() };
         let mut queue = VecDeque::from([root]);
-        while let Some(Reached { place, parent, side, name }) = queue.pop_front() {
-            let Some(id) = self.record(place, parent, side, &name) else { continue };
+        while let Some(Reached { index, parent, side, name }) = queue.pop_front() {
+            let Some(id) = self.record(index, parent, side, &name) else { continue };
             let children = &self.names.children;
-            let first = children.partition_point(|child| child.parent < place);
-            for child in children.iter().skip(first).take_while(|child| child.parent == place) {
+            let first = children.partition_point(|child| child.parent < index);
+            for child in children.iter().skip(first).take_while(|child| child.parent == index) {
                 let Some(directory) = self.directories.all.get(child.directory as usize) else { continue };
                 let mount = covered.directories.get(&directory.inode);
                 queue.push_back(Reached {
-                    place: child.directory,
+                    index: child.directory,
                     parent: id,
                     side: mount.map_or(side, |&mount| Side::Hidden(mount)),
-                    name: self.shown(place, directory.inode, self.names.name(child)),
+                    name: self.shown(index, directory.inode, self.names.name(child)),
                 });
             }
         }
     }
 
     /// Gives a directory its number; `None` if it has one.
-    fn record(&mut self, place: u32, parent: Id, side: Side, name: &[u8]) -> Option<Id> {
-        let (id, own) = (self.ids.get_mut(place as usize)?, self.own.get(place as usize)?);
+    fn record(&mut self, index: u32, parent: Id, side: Side, name: &[u8]) -> Option<Id> {
+        let (id, direct) = (self.ids.get_mut(index as usize)?, self.direct.get(index as usize)?);
         if *id != NOWHERE {
             return None;
         }
         *id = self.next;
         self.next += 1;
-        let directory = self.directories.all.get(place as usize)?;
-        self.records.directory(*id, parent, directory.inode.into(), name, side, *own);
+        let directory = self.directories.all.get(index as usize)?;
+        self.records.directory(*id, parent, directory.inode.into(), name, side, *direct);
         if side == Side::Visible {
             self.records.length(*id, directory.inode.into(), directory.size);
         }
@@ -151,15 +151,15 @@ impl<'a> Planter<'a> {
             }
         }
         for covered in std::mem::take(&mut self.names.covered) {
-            let (id, mut own) = (self.next, Tally::default());
+            let (id, mut tally) = (self.next, Tally::default());
             self.next += 1;
             if covered.has_several_names {
                 self.records.link(link(covered.name, id));
             } else {
-                own.count(covered.name.allocated);
+                tally.count(covered.name.allocated);
             }
             let (inode, side) = (covered.name.inode.into(), Side::Hidden(covered.mount));
-            self.records.directory(id, census::ROOT, inode, b"", side, own);
+            self.records.directory(id, census::ROOT, inode, b"", side, tally);
         }
         Tree::new(vec![self.records], self.next)
     }

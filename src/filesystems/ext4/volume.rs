@@ -440,7 +440,7 @@ impl<'a> Volume<'a> {
     /// Where an inode lies: its group's descriptor knows the table. Also says that adding an offset
     /// within a block cannot overflow.
     fn inode_offset(&self, inode: u32) -> Result<u64, Error> {
-        let (group, index) = self.place_of(inode)?;
+        let (group, index) = self.group_and_index(inode)?;
         let raw = self.descriptor(group)?;
         let table =
             wide(u32_at(&raw, group_desc::BG_INODE_TABLE_LO)?, u32_at(&raw, group_desc::BG_INODE_TABLE_HI)?);
@@ -451,7 +451,7 @@ impl<'a> Volume<'a> {
 
     /// Whether its group says right now that an inode is in use.
     pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Error> {
-        let (number, index) = self.place_of(inode)?;
+        let (number, index) = self.group_and_index(inode)?;
         let raw = self.descriptor(number)?;
         let size = usize::from(self.desc_size).min(raw.len());
         let group = Group::new(self, raw.get(..size).unwrap_or_default(), number)?;
@@ -460,11 +460,11 @@ impl<'a> Volume<'a> {
         Ok(index < group.used && byte[0] >> (index % 8) & 1 == 1)
     }
 
-    /// The group of an inode, and its place in that group's table.
-    fn place_of(&self, inode: u32) -> Result<(u32, u32), Error> {
-        let place =
+    /// The group of an inode, and its index in that group's table.
+    fn group_and_index(&self, inode: u32) -> Result<(u32, u32), Error> {
+        let both =
             ((inode.wrapping_sub(1)) / self.inodes_per_group, inode.wrapping_sub(1) % self.inodes_per_group);
-        self.is_inode(inode).then_some(place).ok_or(Error::Corrupt)
+        self.is_inode(inode).then_some(both).ok_or(Error::Corrupt)
     }
 
     /// A group's descriptor as it is right now; what it is too short to have is zero.
