@@ -32,6 +32,7 @@ mod recheck;
 mod reread;
 mod reserved_inodes;
 mod slots;
+mod superblock;
 #[cfg(test)]
 mod tests;
 mod tree;

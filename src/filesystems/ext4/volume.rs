@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::checksum::{Checksums, Descriptors};
 use super::error::Error;
-use super::format::{feature, group_desc, inode, superblock, u16_at, u32_at, wide};
+use super::format::{feature, group_desc, inode, superblock, u32_at, wide};
 use super::group_desc::Group;
+use super::superblock::{Backups, EXT4_GOOD_OLD_FIRST_INO, Features, Superblock};
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
 /// and not more than stays in the processor's cache together with what they are copied from.
@@ -34,13 +35,6 @@ pub(super) trait ReadAt: Sync {
         Duration::ZERO
     }
 }
-
-/// The first ordinary inode in the first revision.
-const EXT4_GOOD_OLD_FIRST_INO: u32 = 11;
-/// A block is 1 KiB at least and 64 KiB at most, a cluster 1 GiB (fs/ext4/ext4.h).
-const EXT4_MIN_BLOCK_LOG_SIZE: u32 = 10;
-const EXT4_MAX_BLOCK_LOG_SIZE: u32 = 16;
-const EXT4_MAX_CLUSTER_LOG_SIZE: u32 = 30;
 
 /// A volume whose superblock has been read and makes sense.
 pub(super) struct Volume<'a> {
@@ -78,114 +72,9 @@ pub(super) struct Volume<'a> {
     pub(super) quotas: [u32; 3],
 }
 
-/// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat` as they were read.
-#[derive(Clone, Copy)]
-struct Features {
-    compat: u32,
-    incompat: u32,
-    ro_compat: u32,
-}
-
-/// Which groups begin with a copy of the superblock.
-enum Backups {
-    Everywhere,
-    /// In the first two, and in those that are powers of 3, 5 and 7.
-    Sparse,
-    /// In two at most.
-    Two([u64; 2]),
-}
-
-/// The superblock's fields, as they were read.
-struct Fields([u8; superblock::SIZE]);
-
-impl Fields {
-    fn read(device: &dyn ReadAt) -> Result<Self, Error> {
-        let mut raw = [0; superblock::SIZE];
-        device.read_at(superblock::START, &mut raw)?;
-        Ok(Self(raw))
-    }
-
-    fn short(&self, offset: usize) -> Result<u16, Error> {
-        u16_at(&self.0, offset)
-    }
-
-    fn word(&self, offset: usize) -> Result<u32, Error> {
-        u32_at(&self.0, offset)
-    }
-
-    fn features(&self) -> Result<Features, Error> {
-        Ok(Features {
-            compat: self.word(superblock::S_FEATURE_COMPAT)?,
-            incompat: self.word(superblock::S_FEATURE_INCOMPAT)?,
-            ro_compat: self.word(superblock::S_FEATURE_RO_COMPAT)?,
-        })
-    }
-
-    /// The sizes of a block and of a cluster.
-    fn unit_sizes(&self, features: Features) -> Result<(u64, u64), Error> {
-        let log_block_size = self.word(superblock::S_LOG_BLOCK_SIZE)?;
-        let bigalloc = features.ro_compat & feature::RO_COMPAT_BIGALLOC != 0;
-        let log_cluster_size =
-            if bigalloc { self.word(superblock::S_LOG_CLUSTER_SIZE)? } else { log_block_size };
-        if log_block_size > EXT4_MAX_BLOCK_LOG_SIZE - EXT4_MIN_BLOCK_LOG_SIZE
-            || log_cluster_size > EXT4_MAX_CLUSTER_LOG_SIZE - EXT4_MIN_BLOCK_LOG_SIZE
-        {
-            return Err(Error::Corrupt);
-        }
-        let bytes = |log: u32| 1 << (EXT4_MIN_BLOCK_LOG_SIZE + log);
-        Ok((bytes(log_block_size), bytes(log_cluster_size)))
-    }
-
-    fn backups(&self, features: Features) -> Result<Backups, Error> {
-        if features.compat & feature::COMPAT_SPARSE_SUPER2 != 0 {
-            let groups = [superblock::S_BACKUP_BGS, superblock::S_BACKUP_BGS + 4];
-            Ok(Backups::Two([self.word(groups[0])?.into(), self.word(groups[1])?.into()]))
-        } else if features.ro_compat & feature::RO_COMPAT_SPARSE_SUPER != 0 {
-            Ok(Backups::Sparse)
-        } else {
-            Ok(Backups::Everywhere)
-        }
-    }
-
-    /// What sums of metadata begin with; `None` without `metadata_csum`. Where the volume was not made for Linux, the
-    /// kernel does not check inodes (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
-    fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Error> {
-        let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CSUM != 0
-            && self.word(superblock::S_CREATOR_OS)? == superblock::EXT4_OS_LINUX;
-        Ok(if !has_them {
-            None
-        } else if features.incompat & feature::INCOMPAT_CSUM_SEED != 0 {
-            Some(self.word(superblock::S_CHECKSUM_SEED)?)
-        } else {
-            Some(Checksums::seed_of(self.uuid()?))
-        })
-    }
-
-    fn desc_sums(&self, features: Features, size: u16) -> Result<Descriptors, Error> {
-        Ok(match self.checksum_seed(features)? {
-            Some(seed) => Descriptors::crc32c(seed, size),
-            None if features.ro_compat & feature::RO_COMPAT_METADATA_CSUM != 0 => Descriptors::Unchecked,
-            None if features.ro_compat & feature::RO_COMPAT_GDT_CSUM == 0 => Descriptors::Unchecked,
-            None => Descriptors::crc16(self.uuid()?),
-        })
-    }
-
-    fn uuid(&self) -> Result<&[u8], Error> {
-        self.0.get(superblock::S_UUID).ok_or(Error::Corrupt)
-    }
-
-    fn quotas(&self) -> Result<[u32; 3], Error> {
-        Ok([
-            self.word(superblock::S_USR_QUOTA_INUM)?,
-            self.word(superblock::S_GRP_QUOTA_INUM)?,
-            self.word(superblock::S_PRJ_QUOTA_INUM)?,
-        ])
-    }
-}
-
 impl<'a> Volume<'a> {
     pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Error> {
-        let fields = Fields::read(device)?;
+        let fields = Superblock::read(device)?;
         if fields.short(superblock::S_MAGIC)? != superblock::EXT4_SUPER_MAGIC {
             return Err(Error::Corrupt);
         }
@@ -196,7 +85,7 @@ impl<'a> Volume<'a> {
         Ok(volume)
     }
 
-    fn from_fields(device: &'a dyn ReadAt, fields: &Fields) -> Result<Self, Error> {
+    fn from_fields(device: &'a dyn ReadAt, fields: &Superblock) -> Result<Self, Error> {
         let word = |offset| fields.word(offset);
         let features = fields.features()?;
         let (block_size, cluster_size) = fields.unit_sizes(features)?;
