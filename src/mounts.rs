@@ -3,6 +3,7 @@
 pub mod device;
 pub mod locate;
 pub mod mountinfo;
+pub mod reach;
 pub mod whole;
 
 use std::collections::HashSet;

@@ -41,7 +41,8 @@ use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, PosixFadviseAdvice, open, posix_fadvise};
@@ -53,6 +54,7 @@ pub use self::in_memory::look_everywhere;
 use self::nameless::Nameless;
 use self::overhead::Overhead;
 use self::tables::{How, Tables};
+use self::tree::Count;
 use self::volume::{ReadAt, Volume};
 use super::{Geometry, Handles, Internal, Part, Reserve, Term, Unable};
 use crate::model::bytes::Bytes;
@@ -132,13 +134,18 @@ pub(super) fn census(
     options: Options<'_>,
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
-    let device = open_served(mount)?;
+    let device = Watched { device: open_served(mount)?, monitor };
     let (how, before) = (how(options, monitor), delayed_blocks(mount.dev));
+    let counts_overhead = counts_overhead(mount);
     let read = confined::read(&device, |volume| {
-        let (census, tables) = tree::count(volume, mount_points, options, how)?;
-        Ok((census, internal_of(volume, tables, counts_overhead(mount))?, volume.block_size))
+        let counted = match tree::count(volume, mount_points, options, how)? {
+            Count::Whole(census, tables) => Ok((census, internal_of(volume, tables, counts_overhead)?)),
+            Count::Damaged(tables) => Err(internal_of(volume, tables, counts_overhead).ok()),
+        };
+        Ok((counted, volume.block_size))
     })?;
-    let (mut census, internal, block_size) = read.value;
+    let (counted, block_size) = read.value;
+    let (mut census, internal) = counted.map_err(|internal| Unable::Damaged(internal.map(Box::new)))?;
     let delayed = |blocks: u64| Bytes(blocks.saturating_mul(block_size));
     let (before, delayed) = (delayed(before), delayed(delayed_blocks(mount.dev)));
     // What has been written out meanwhile may have been missed.
@@ -148,7 +155,7 @@ pub(super) fn census(
 
 /// What the filesystem keeps for itself, alone.
 pub(super) fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -> Result<Internal, Unable> {
-    let device = open_served(mount)?;
+    let device = Watched { device: open_served(mount)?, monitor };
     let how = how(options, monitor);
     let read = confined::read(&device, |volume| {
         let (tables, _) = tables::read(volume, how)?;
@@ -162,7 +169,7 @@ fn counts_overhead(mount: &Mount) -> bool {
     mount.has_option("minixdf")
 }
 
-fn open_served(mount: &Mount) -> Result<File, Unable> {
+fn open_served(mount: &Mount) -> Result<Device, Unable> {
     if !is_served_by_ext4(mount) {
         return Err(Unable::Filesystem(mount.fstype.clone()));
     }
@@ -227,7 +234,7 @@ fn attribute(dev: Dev, name: &str) -> Option<u64> {
 
 /// Opens the mount's block device for reading. No other device is even opened: that can have effects,
 /// such as rewinding a tape.
-fn open_device(mount: &Mount) -> Result<File, Errno> {
+fn open_device(mount: &Mount) -> Result<Device, Errno> {
     let node = device::node(mount)?;
     let link = format!("/proc/self/fd/{}", node.as_raw_fd());
     let open = |flags| open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | flags, Mode::empty());
@@ -235,16 +242,50 @@ fn open_device(mount: &Mount) -> Result<File, Errno> {
     let device = open(OFlag::O_NOATIME).or_else(|_| open(OFlag::empty()))?;
     // All that will be needed is announced: what the kernel would guess beyond that is read in vain.
     let _ = posix_fadvise(&device, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
-    Ok(device.into())
+    Ok(Device { file: device.into(), is_waited_for: AtomicBool::new(false) })
 }
 
-impl ReadAt for File {
+/// A mount's block device.
+struct Device {
+    file: File,
+    /// Whether the disk had to be waited for. Until then all is taken to be in memory: then to announce what
+    /// will be read takes the kernel a twentieth of the time of a run, and helps nobody.
+    is_waited_for: AtomicBool,
+}
+
+/// Copying what is read at once takes a tenth of it, a fast disk twice as long.
+const WAIT: Duration = Duration::from_micros(60);
+
+/// A device, and who sees that it answers.
+struct Watched<'a> {
+    device: Device,
+    monitor: &'a Monitor,
+}
+
+impl ReadAt for Watched<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        self.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
+        let read = self.device.read_at(offset, buffer);
+        self.monitor.beat();
+        read
+    }
+
+    fn announce(&self, offset: u64, length: u64) {
+        self.device.announce(offset, length);
+    }
+}
+
+impl ReadAt for Device {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        let begun = Instant::now();
+        let read = self.file.read_exact_at(buffer, offset).map_err(|error| match error.raw_os_error() {
             Some(code) => Errno::from_raw(code),
             // The device ends before the filesystem does.
             None => CORRUPT,
-        })
+        });
+        if begun.elapsed() > WAIT {
+            self.is_waited_for.store(true, Ordering::Relaxed);
+        }
+        read
     }
 
     fn pause(&self) -> Duration {
@@ -252,9 +293,11 @@ impl ReadAt for File {
     }
 
     fn announce(&self, offset: u64, length: u64) {
-        if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
+        if self.is_waited_for.load(Ordering::Relaxed)
+            && let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into())
+        {
             // Advice that is not taken only costs time.
-            let _ = posix_fadvise(self, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+            let _ = posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
         }
     }
 }

@@ -33,12 +33,17 @@ impl<'a> Iget<'a> {
 
     /// Checks an inode of this role.
     pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
+        self.check_summed(role, inode, self.volume.is_intact(number, inode.whole()))
+    }
+
+    /// The same of one whose checksum has been looked at.
+    pub(super) fn check_summed(&self, role: Role, inode: Inode<'_>, is_intact: bool) -> Result<(), Errno> {
         match role {
             // Free, or just being made.
             Role::Nothing => Ok(()),
             // Most of them have never been written, and the kernel has none of those.
             Role::Own(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
-            _ if !self.volume.is_intact(number, inode.whole()) => Err(BAD_CHECKSUM),
+            _ if !is_intact => Err(BAD_CHECKSUM),
             // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
             Role::Own(_) => Ok(()),
             Role::Named | Role::Nameless | Role::AttributeValue if self.makes_sense(inode) => Ok(()),
@@ -60,7 +65,7 @@ impl<'a> Iget<'a> {
             && !(has_extents && inode.has(flag::INLINE_DATA))
             && (block == 0 || self.zone.allows(Run { start: block, length: 1 }))
             && (volume.has_case_folding() || !inode.has(flag::CASE_FOLDED))
-            && !(volume.checksums.is_some() && inode.has(flag::INDEXED) && !volume.has_indexes())
+            && !(volume.checksums().is_some() && inode.has(flag::INDEXED) && !volume.has_indexes())
             && self.has_sound_attributes(inode)
             && self.has_sound_map(inode)
             && self.is_sound_link(inode)
@@ -88,7 +93,8 @@ impl<'a> Iget<'a> {
         if inode.has(flag::EXTENTS) {
             return map::is_sound_root(inode.block(), |run| self.zone.allows(run));
         }
-        inode.block().as_chunks().0.iter().all(|&pointer| {
+        // Those that lead to further pointers are not looked at.
+        inode.block().as_chunks().0.iter().take(map::DIRECT).all(|&pointer| {
             let start = u32::from_le_bytes(pointer).into();
             start == 0 || self.zone.allows(Run { start, length: 1 })
         })

@@ -36,7 +36,7 @@ pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Errno> {
     let iget = Iget::new(volume)?;
     let (mut nameless, mut doubtful, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups(volume)? {
-        in_use(volume, &group, &mut buffer, |number, inode| {
+        in_use(volume, &group, None, &mut buffer, |number, inode, _| {
             let role = Role::of(volume, number, inode);
             if role == Role::Nameless {
                 nameless.push(Nameless { inode: number, generation: inode.generation() });

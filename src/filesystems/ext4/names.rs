@@ -58,6 +58,8 @@ pub(super) struct Names {
     pub(super) unknown: Vec<Unknown>,
     /// Further names of directories, by their places.
     pub(super) further: Vec<(u32, u32)>,
+    /// Files that were met again, though they have one name.
+    pub(super) met_again: Vec<u32>,
 }
 
 /// A name that leads to an inode that was not in use, or had no name, when its table was read.
@@ -83,6 +85,7 @@ impl Names {
         self.covered.append(&mut other.covered);
         self.unknown.append(&mut other.unknown);
         self.further.append(&mut other.further);
+        self.met_again.append(&mut other.met_again);
     }
 }
 
@@ -272,6 +275,8 @@ impl Visit<'_> {
             } else {
                 self.sum.count(known.allocated);
             }
+        } else {
+            self.names.met_again.push(inode);
         }
     }
 

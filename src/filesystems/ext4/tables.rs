@@ -154,9 +154,10 @@ impl Found {
         let mut own = Own::default();
         let mut slots = GroupSlots::new((group.first - 1) / reader.volume.inodes_per_group);
         let mut buffer = std::mem::take(&mut self.buffer);
-        in_use(reader.volume, group, &mut buffer, |number, inode| {
+        let checksums = reader.volume.checksums();
+        in_use(reader.volume, group, checksums, &mut buffer, |number, inode, is_intact| {
             let role = Role::of(reader.volume, number, inode);
-            if reader.iget.check(role, number, inode).is_err() {
+            if reader.iget.check_summed(role, inode, is_intact).is_err() {
                 self.doubtful.push(number);
                 return Ok(());
             }

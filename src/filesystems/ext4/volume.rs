@@ -1,6 +1,7 @@
 //! A volume as its superblock describes it, and where things lie on it. No number read from it is
 //! believed before it has been compared with its bounds.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -67,8 +68,9 @@ pub(super) struct Volume<'a> {
     first_meta_group: Option<u64>,
     backups: Backups,
     features: Features,
-    /// How its metadata is summed up; `None` without `metadata_csum`.
-    pub(super) checksums: Option<Checksums>,
+    /// What the sums of its metadata begin with; `None` without `metadata_csum`.
+    checksum_seed: Option<u32>,
+    checksums: OnceLock<Checksums>,
     pub(super) descriptor_sums: Descriptors,
     /// The inode of the orphan file.
     pub(super) orphan_file: Option<u32>,
@@ -158,9 +160,9 @@ impl Fields {
         })
     }
 
-    fn descriptor_sums(&self, features: Features) -> Result<Descriptors, Errno> {
+    fn descriptor_sums(&self, features: Features, size: u16) -> Result<Descriptors, Errno> {
         Ok(match self.checksum_seed(features)? {
-            Some(seed) => Descriptors::Crc32c(seed),
+            Some(seed) => Descriptors::crc32c(seed, size),
             None if features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0 => Descriptors::Unchecked,
             None if features.ro_compat & feature::RO_COMPAT_GROUP_CHECKSUMS == 0 => Descriptors::Unchecked,
             None => Descriptors::crc16(self.uuid()?),
@@ -210,7 +212,6 @@ impl<'a> Volume<'a> {
         let where_set = |features: u32, feature: u32, offset| {
             if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
         };
-        let sum_seed = fields.checksum_seed(features)?;
         // What is left of a journal that has been given up is none.
         let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::JOURNAL_INODE)?;
         Ok(Self {
@@ -235,8 +236,9 @@ impl<'a> Volume<'a> {
             )?
             .map(u64::from),
             backups: fields.backups(features)?,
-            checksums: sum_seed.map(|seed| Checksums::new(seed, inode_size, block_size)),
-            descriptor_sums: fields.descriptor_sums(features)?,
+            checksum_seed: fields.checksum_seed(features)?,
+            checksums: OnceLock::new(),
+            descriptor_sums: fields.descriptor_sums(features, descriptor_size)?,
             orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
             journal: journal.unwrap_or(0),
             quotas: fields.quotas()?,
@@ -286,6 +288,12 @@ impl<'a> Volume<'a> {
     /// Whether directories may be larger than 4 GiB.
     pub(super) fn has_large_directories(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
+    }
+
+    /// How its metadata is summed up; `None` without `metadata_csum`. Made when it is first needed.
+    pub(super) fn checksums(&self) -> Option<&Checksums> {
+        let make = |seed| Checksums::new(seed, self.inode_size, self.block_size);
+        self.checksum_seed.map(|seed| self.checksums.get_or_init(|| make(seed)))
     }
 
     /// Whether directories may have a hashed index.
