@@ -63,7 +63,7 @@ pub enum Listing {
 }
 
 /// What a filesystem needs besides what its files take up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Internal {
     /// What it keeps for itself.
     pub metadata: Vec<Term>,
@@ -119,9 +119,9 @@ pub enum Unable {
     /// Where a mount point lies cannot be told from below.
     #[error("a mount point lies in an encrypted or case-insensitive directory")]
     MountPoint,
-    /// It is damaged, or changes too fast.
+    /// It is damaged, or changes too fast; with what is known of it all the same.
     #[error("what was read makes no sense: it may be damaged (e2fsck -n tells)")]
-    Damaged,
+    Damaged(Option<Box<Internal>>),
     /// Its device cannot be read.
     #[error("its device cannot be read: {}", .0.desc())]
     Read(Errno),
@@ -130,7 +130,7 @@ pub enum Unable {
 impl From<Errno> for Unable {
     fn from(errno: Errno) -> Self {
         match errno {
-            Errno::EUCLEAN => Self::Damaged,
+            Errno::EUCLEAN => Self::Damaged(None),
             Errno::EOPNOTSUPP => Self::Features,
             Errno::ENOKEY => Self::MountPoint,
             errno => Self::Read(errno),

@@ -54,6 +54,7 @@ pub use self::in_memory::look_everywhere;
 use self::nameless::Nameless;
 use self::overhead::Overhead;
 use self::tables::{How, Tables};
+use self::tree::Count;
 use self::volume::{ReadAt, Volume};
 use super::{Geometry, Handles, Internal, Part, Unable};
 use crate::model::bytes::Bytes;
@@ -135,13 +136,18 @@ pub(super) fn census(
     options: Options<'_>,
     monitor: &Monitor,
 ) -> Result<(Census, Internal), Unable> {
-    let device = open_served(mount)?;
+    let device = Watched { device: open_served(mount)?, monitor };
     let (how, before) = (how(options, monitor), delayed_blocks(mount.dev));
+    let counts_overhead = counts_overhead(mount);
     let read = confined::read(&device, |volume| {
-        let (census, tables) = tree::count(volume, mount_points, options, how)?;
-        Ok((census, internal_of(volume, tables, counts_overhead(mount))?, volume.block_size))
+        let counted = match tree::count(volume, mount_points, options, how)? {
+            Count::Whole(census, tables) => Ok((census, internal_of(volume, tables, counts_overhead)?)),
+            Count::Damaged(tables) => Err(internal_of(volume, tables, counts_overhead).ok()),
+        };
+        Ok((counted, volume.block_size))
     })?;
-    let (mut census, internal, block_size) = read.value;
+    let (counted, block_size) = read.value;
+    let (mut census, internal) = counted.map_err(|internal| Unable::Damaged(internal.map(Box::new)))?;
     let delayed = |blocks: u64| Bytes(blocks.saturating_mul(block_size));
     let (before, delayed) = (delayed(before), delayed(delayed_blocks(mount.dev)));
     // What has been written out meanwhile may have been missed.
@@ -151,7 +157,7 @@ pub(super) fn census(
 
 /// What the filesystem keeps for itself, alone.
 pub(super) fn internal(mount: &Mount, options: Options<'_>, monitor: &Monitor) -> Result<Internal, Unable> {
-    let device = open_served(mount)?;
+    let device = Watched { device: open_served(mount)?, monitor };
     let how = how(options, monitor);
     let read = confined::read(&device, |volume| {
         let (tables, _) = tables::read(volume, how)?;
@@ -251,6 +257,24 @@ struct Device {
 
 /// Copying what is read at once takes a tenth of it, a fast disk twice as long.
 const WAIT: Duration = Duration::from_micros(60);
+
+/// A device, and who sees that it answers.
+struct Watched<'a> {
+    device: Device,
+    monitor: &'a Monitor,
+}
+
+impl ReadAt for Watched<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        let read = self.device.read_at(offset, buffer);
+        self.monitor.beat();
+        read
+    }
+
+    fn announce(&self, offset: u64, length: u64) {
+        self.device.announce(offset, length);
+    }
+}
 
 impl ReadAt for Device {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {

@@ -93,7 +93,8 @@ impl<'a> Iget<'a> {
         if inode.has(flag::EXTENTS) {
             return map::is_sound_root(inode.block(), |run| self.zone.allows(run));
         }
-        inode.block().as_chunks().0.iter().all(|&pointer| {
+        // Those that lead to further pointers are not looked at.
+        inode.block().as_chunks().0.iter().take(map::DIRECT).all(|&pointer| {
             let start = u32::from_le_bytes(pointer).into();
             start == 0 || self.zone.allows(Run { start, length: 1 })
         })

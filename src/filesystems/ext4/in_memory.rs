@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::tables::{How, Tables};
+use super::tree::Count;
 use super::volume::{ReadAt, Volume};
 use super::{internal_of, nameless, orphans, tree};
 use crate::model::monitor::Monitor;
@@ -83,7 +84,13 @@ pub(super) fn count(
 ) -> Result<(Census, Tables), Errno> {
     let points: Vec<_> = mount_points.iter().map(|path| MountPoint { path, listed: false }).collect();
     let options = Options { directories: 100, watched: &WATCHED, ..Options::default() };
-    tree::count(volume, &points, options, how)
+    match tree::count(volume, &points, options, how)? {
+        Count::Whole(census, tables) => Ok((census, tables)),
+        Count::Damaged(tables) => {
+            internal_of(volume, tables, false)?;
+            Err(Errno::EUCLEAN)
+        }
+    }
 }
 
 /// Each inode counts once, wherever that is.

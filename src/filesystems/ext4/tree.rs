@@ -19,19 +19,31 @@ use crate::sys::Dev;
 /// Not reached from the root.
 const NOWHERE: Id = Id::MAX;
 
+/// What came of reading all.
+pub(super) enum Count {
+    Whole(Census, Tables),
+    /// Something is damaged: what the tables tell all the same.
+    Damaged(Tables),
+}
+
 /// Reads all tables and all names.
 pub(super) fn count(
     volume: &Volume<'_>,
     mount_points: &[MountPoint<'_>],
     options: Options<'_>,
     how: How<'_>,
-) -> Result<(Census, Tables), Errno> {
-    let covered = covers::look_up(volume, mount_points)?;
+) -> Result<Count, Errno> {
     let (tables, directories) = tables::read(volume, how)?;
     if !tables.damaged.is_empty() {
-        return Err(CORRUPT);
+        return Ok(Count::Damaged(tables));
     }
-    let names = names::read(volume, &directories, &covered.files, how)?;
+    let read = covers::look_up(volume, mount_points)
+        .and_then(|covered| Ok((names::read(volume, &directories, &covered.files, how)?, covered)));
+    let (names, covered) = match read {
+        Ok(read) => read,
+        Err(CORRUPT) => return Ok(Count::Damaged(tables)),
+        Err(errno) => return Err(errno),
+    };
     if directories.place_of(ROOT).is_none() && !how.monitor.is_cancelled() {
         return Err(CORRUPT);
     }
@@ -49,7 +61,7 @@ pub(super) fn count(
         // What has a name by its own count and was not met is known to who has both (`Internal::named`).
         moved: seen.saturating_sub(tables.named.bytes),
     };
-    Ok((census, tables))
+    Ok(Count::Whole(census, tables))
 }
 
 /// Puts together what was read.
