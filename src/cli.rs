@@ -29,7 +29,8 @@ use crate::model::group_by as sums;
 use crate::model::monitor::Monitor;
 use crate::report::text::Style;
 use crate::report::{Run, json, text};
-use crate::sys::signals;
+pub use crate::sys::memory::Allocator;
+use crate::sys::{limits, signals};
 use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
 use front::Interrupts;
@@ -40,6 +41,8 @@ use root::Root;
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     signals::report_size_limit();
+    limits::adapt();
+    exit::on_panic(|message| _ = fail(message));
     if let Err(message) = caller::check() {
         return fail(&message);
     }

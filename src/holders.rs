@@ -8,6 +8,7 @@ mod fdinfo;
 mod further;
 pub mod kernel;
 mod overlay;
+mod patience;
 mod places;
 mod proc_maps;
 mod process;

@@ -4,6 +4,7 @@ pub mod device;
 mod error;
 pub mod locate;
 pub mod mountinfo;
+pub mod reach;
 pub mod whole;
 
 use std::collections::HashSet;

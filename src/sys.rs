@@ -2,6 +2,7 @@
 //! `unsafe` block of the project stands below this module.
 
 pub mod accounts;
+pub mod batch;
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
@@ -13,8 +14,10 @@ pub mod environment;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
+pub mod limits;
 pub mod loop_device;
 pub mod magic;
+pub mod memory;
 mod message;
 pub mod mount;
 pub mod mount_namespace;
@@ -28,6 +31,7 @@ mod seccomp;
 pub mod signals;
 pub mod startup;
 pub mod stat;
+pub mod thread;
 pub mod tree_search;
 pub mod worker;
 pub mod xfs_geometry;

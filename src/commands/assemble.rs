@@ -239,7 +239,7 @@ fn views(seen: &Seen) -> Views {
 fn total(amounts: impl Iterator<Item = (Bytes, u64)>) -> Tally {
     amounts.fold(Tally::default(), |sum, (bytes, inodes)| Tally {
         bytes: sum.bytes + bytes,
-        inodes: sum.inodes + inodes,
+        inodes: sum.inodes.saturating_add(inodes),
     })
 }
 
@@ -390,8 +390,8 @@ fn capacity(sample: &probe::Capacity, mount: &Mount, limits: &Limits) -> Capacit
         inodes_free: sample.inodes_free,
         device_bytes: limits.device_size,
         uncounted: limits.uncounted.as_deref().filter(|terms| makes_up(terms, limits, sample)).map(amounts),
-        reserved_blocks_bytes: limits.reserve.map(|reserve| reserve.blocks),
-        reserved_clusters_bytes: limits.reserve.map(|reserve| reserve.clusters),
+        reserved_blocks_bytes: limits.reserve.map(|reserve| reserve.blocks.min(Bytes::MOST)),
+        reserved_clusters_bytes: limits.reserve.map(|reserve| reserve.clusters.min(Bytes::MOST)),
     }
 }
 

@@ -105,7 +105,7 @@ pub struct Request<'a> {
 }
 
 /// What a filesystem needs besides what its files take up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Internal {
     /// What it keeps for itself.
     pub metadata: Vec<Term>,

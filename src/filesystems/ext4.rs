@@ -49,6 +49,7 @@ use self::error::Error;
 pub use self::in_memory::look_everywhere;
 use self::inode_table::{How, Tables};
 use self::overhead::Overhead;
+use self::tree::Count;
 use self::unlinked::UnlinkedInode;
 use self::volume::Volume;
 use super::Unable;
@@ -121,13 +122,19 @@ impl Driver for Ext4 {
         if request.mount_points.iter().any(|point| point.listed) {
             return Err(Unable::Listed);
         }
-        let device = device::open_served(mount)?;
+        let device = device::open_served(mount)?.watched_by(request.monitor);
         let (how, before) = (how(request), device::delayed_blocks(mount.dev));
         let read = confined::read(&device, |volume| {
-            let (census, tables) = tree::count(volume, request.mount_points, request.options, how)?;
-            Ok((census, internal_of(volume, tables, counts_overhead(mount))?, volume.block_size))
+            let counted = match tree::count(volume, request.mount_points, request.options, how)? {
+                Count::Whole(census, tables) => {
+                    Ok((census, internal_of(volume, tables, counts_overhead(mount))?))
+                }
+                Count::Damaged(tables) => Err(internal_of(volume, tables, counts_overhead(mount)).ok()),
+            };
+            Ok((counted, volume.block_size))
         })?;
-        let (mut census, internal, block_size) = read.value;
+        let (counted, block_size) = read.value;
+        let (mut census, internal) = counted.map_err(error::damaged)?;
         let delayed = |blocks: u64| Bytes(blocks.saturating_mul(block_size));
         let (before, delayed) = (delayed(before), delayed(device::delayed_blocks(mount.dev)));
         // What has been written out meanwhile may have been missed.
@@ -136,7 +143,7 @@ impl Driver for Ext4 {
     }
 
     fn internal(&self, on: Mounted<'_>, request: &Request<'_>) -> Result<Internal, Unable> {
-        let device = device::open_served(on.mount)?;
+        let device = device::open_served(on.mount)?.watched_by(request.monitor);
         let how = how(request);
         let read = confined::read(&device, |volume| {
             let (tables, _) = inode_table::read(volume, how)?;

@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use super::Internal;
 use crate::model::skips;
 
 /// Why a filesystem cannot be read from below.
@@ -30,6 +31,8 @@ pub enum Unable {
     Damaged {
         /// The command that tells.
         check: &'static str,
+        /// What is known of it all the same.
+        known: Option<Box<Internal>>,
     },
     /// It changes faster than it can be read.
     #[error("it changes faster than it can be read")]

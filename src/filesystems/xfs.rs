@@ -19,6 +19,7 @@ use crate::model::limits::Limits;
 use crate::model::traits::{Command, Tools, Traits};
 use crate::mounts::Mount;
 use crate::sys::handle::Handle;
+use crate::sys::thread::spawn_scoped;
 use crate::sys::{bulkstat, xfs_geometry};
 
 /// `FILEID_INO32_GEN | XFS_FILEID_TYPE_64FLAG` (`fs/xfs/xfs_export.h`): a 64-bit inode number, then
@@ -68,9 +69,8 @@ fn handles(root: BorrowedFd<'_>) -> Result<Handles, Errno> {
     thread::scope(|scope| {
         let read = || groups(root, &next);
         // Those that cannot be started are not missed: the others take their groups.
-        let others: Vec<_> = (1..threads)
-            .filter_map(|_| thread::Builder::new().name("bulkstat".into()).spawn_scoped(scope, read).ok())
-            .collect();
+        let others: Vec<_> =
+            (1..threads).filter_map(|_| spawn_scoped(scope, "bulkstat", read).ok()).collect();
         let mut handles = read()?;
         for other in others {
             let Handles { all, damaged, .. } = other.join().unwrap_or(Err(Errno::EIO))?;

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::carriers::{Carrier, Inside, Look, Ring};
 use super::overlay::{self, Tables};
+use super::patience::Patience;
 use super::places::{Place, Places};
 use super::process::{Proc, Sighting};
 use super::{Held, Hold, Key, Scan, key};
@@ -33,7 +34,8 @@ pub struct Found {
 
 impl Found {
     /// Looks for those that still hold what has no holder in `scans`, and for all where a filesystem keeps
-    /// no list. Waits at most for `timeout` for each that may not answer.
+    /// no list. Waits at most for `timeout` for one that may not answer, and twice as
+    /// long for all.
     pub fn look_further(mut self, threads: Option<NonZero<usize>>, timeout: Duration) -> Vec<Scan> {
         if self.scans.iter().all(Scan::is_settled) {
             return self.scans;
@@ -64,7 +66,7 @@ impl Found {
         // Without /proc nothing would have been found before.
         let Ok(directory) = File::open(&self.proc) else { return Inside::default() };
         let proc = Proc { directory: directory.as_fd(), same_numbers: self.same_numbers };
-        let look = Look { proc, places: &self.places, threads, timeout };
+        let look = Look { proc, places: &self.places, threads, patience: Patience::new(timeout) };
         look.inside(std::mem::take(&mut self.carriers))
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::patience::Patience;
 use super::places::Places;
 use super::{Held, Key, Scan, key};
 use crate::model::bytes::Bytes;
@@ -107,16 +108,17 @@ pub fn attribute(scans: &mut [Scan], listed: &[bool], places: &Places, proc: &Pa
     if scans.iter().zip(listed).all(|(scan, listed)| *listed && scan.held.is_empty()) {
         return;
     }
+    let patience = &Patience::new(timeout);
     let namespaces = Namespaces::read(places, proc, timeout);
     let mut attribution = Attribution { scans, listed, places, claims: Vec::new() };
     for namespace in namespaces.iter() {
-        attribution.mounts(&namespaces, namespace, timeout);
+        attribution.mounts(&namespaces, namespace, patience);
     }
-    attribution.loops(timeout);
+    attribution.loops(patience);
     if attribution.scans.iter().flat_map(|scan| &scan.held).any(|held| !held.is_attributed()) {
-        attribution.claims.extend(registrations::read(&namespaces, timeout));
+        attribution.claims.extend(registrations::read(&namespaces, patience));
         attribution.claims.extend(swaps::read(proc));
-        attribution.settle(&namespaces, timeout);
+        attribution.settle(&namespaces, patience);
     }
 }
 
@@ -129,14 +131,14 @@ struct Attribution<'a> {
 
 impl Attribution<'_> {
     /// The mounts in a namespace whose root has no name any more.
-    fn mounts(&mut self, namespaces: &Namespaces, namespace: &Namespace, timeout: Duration) {
+    fn mounts(&mut self, namespaces: &Namespaces, namespace: &Namespace, patience: &Patience) {
         let deleted = |mounted: &&Mounted| matches!(mounted.what, What::Deleted { .. });
         let mounts: Vec<&Mounted> = namespace.mounts.iter().filter(deleted).collect();
         if mounts.is_empty() {
             return;
         }
         let points: Vec<&Path> = mounts.iter().map(|mounted| mounted.point.as_path()).collect();
-        for (mounted, opened) in mounts.iter().zip(namespace.open(&points, timeout)) {
+        for (mounted, opened) in mounts.iter().zip(namespace.open(&points, patience)) {
             let What::Deleted { filesystem, root } = &mounted.what else { continue };
             let hold = namespaces.hold(namespace, mounted);
             let path = self.places.path_of(*filesystem, root);
@@ -180,8 +182,8 @@ impl Attribution<'_> {
     }
 
     /// Loop devices whose file has no name any more.
-    fn loops(&mut self, timeout: Duration) {
-        for device in loops::on_deleted_files(Path::new("/sys/block"), timeout) {
+    fn loops(&mut self, patience: &Patience) {
+        for device in loops::on_deleted_files(Path::new("/sys/block"), patience) {
             let hold = KernelHold::new(KernelVia::Loop, device.node.to_string_lossy().into_owned());
             let (filesystem, errno) = match device.inode {
                 Ok((dev, inode)) if self.attach((dev, None, inode), &hold) => continue,
@@ -211,7 +213,7 @@ impl Attribution<'_> {
 
     /// A name alone is a weak claim. It counts only where one inode alone had that name, nobody else
     /// holds it, and nothing has taken its place.
-    fn settle(&mut self, namespaces: &Namespaces, timeout: Duration) {
+    fn settle(&mut self, namespaces: &Namespaces, patience: &Patience) {
         let mut settled: Vec<(Key, KernelHold)> = Vec::new();
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
@@ -224,7 +226,7 @@ impl Attribution<'_> {
                 continue;
             }
             let namespace = claim.unless_in.and_then(|number| namespaces.iter().nth(number));
-            if namespace.is_none_or(|namespace| namespace.lacks(&claim.path, timeout)) {
+            if namespace.is_none_or(|namespace| namespace.lacks(&claim.path, patience)) {
                 settled.push((only.key(), claim.hold));
             }
         }

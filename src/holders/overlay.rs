@@ -11,27 +11,26 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Held;
+use super::patience::Patience;
 use super::process::Sighting;
 use crate::model::last_name::LastName;
 use crate::model::traits::TraitsOf;
 use crate::mounts::{Mount, mountinfo};
-use crate::sys::detached::{Deadline, within};
+use crate::sys::detached::within;
 
 /// The mounts of all namespaces in which something was seen.
 pub(super) struct Tables<'a> {
     proc: &'a Path,
     traits_of: TraitsOf,
-    deadline: Deadline,
     read: FxHashSet<PathBuf>,
     mounts: FxHashMap<u64, Mount>,
+    patience: Patience,
 }
 
 impl<'a> Tables<'a> {
-    /// Reads no longer than `timeout` in all: a process that is executing a program may keep whoever asks for
-    /// its namespace waiting (`proc_ns_readlink` in fs/proc/namespaces.c).
     pub(super) fn new(proc: &'a Path, traits_of: TraitsOf, timeout: Duration) -> Self {
         let (read, mounts) = (FxHashSet::default(), FxHashMap::default());
-        Self { proc, traits_of, deadline: Deadline::after(timeout), read, mounts }
+        Self { proc, traits_of, read, mounts, patience: Patience::new(timeout) }
     }
 
     /// The mount that something was reached through, unless it is none of the holder's namespace.
@@ -46,11 +45,10 @@ impl<'a> Tables<'a> {
     fn read(&mut self, task: i32) {
         let task = self.proc.join(task.to_string());
         let link = task.join("ns/mnt");
-        if self.deadline.has_passed() {
-            return;
-        }
-        let namespace = within(self.deadline.left(), || std::fs::read_link(link));
-        let Some(Ok(namespace)) = namespace else { return };
+        // A task that is just executing a program keeps us waiting for as long as the files take that this closes:
+        // `proc_ns_readlink` (fs/proc/namespaces.c).
+        let read = self.patience.spend(|timeout| within(timeout, || std::fs::read_link(link)));
+        let Some(Ok(namespace)) = read else { return };
         if self.read.insert(namespace)
             && let Ok(text) = std::fs::read(task.join("mountinfo"))
         {

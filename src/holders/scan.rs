@@ -20,7 +20,7 @@ use super::process::{self, Outcome, Proc, Sighting, is_kernel_thread, numbers};
 use super::{Held, Hold, Key, Scan, Unseen, key};
 use crate::model::skips::{Kind, Skip};
 use crate::sys::detached::detach;
-use crate::sys::worker;
+use crate::sys::{thread, worker};
 
 /// More would only take longer to start than a scan lasts.
 const MOST_THREADS: usize = 64;
@@ -54,7 +54,7 @@ pub fn scan(
             // Nobody receives any more when the time was up.
             let _ = sender.send((pid, process::read(proc, pid, &shared)));
         };
-        match rayon::ThreadPoolBuilder::new().num_threads(number_of(threads)).build() {
+        match thread::pool(number_of(threads)) {
             Ok(pool) => pool.install(|| pids.into_par_iter().with_max_len(1).for_each(read)),
             // No more threads to be had: then one after the other.
             Err(_) => pids.into_iter().for_each(read),

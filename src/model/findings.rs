@@ -75,7 +75,13 @@ fn finding(code: FindingCode, severity: Severity, message: String) -> Finding {
 
 /// Less than one percent.
 fn is_scarce(left: u64, all: u64) -> bool {
-    left.saturating_mul(100) < all
+    u128::from(left).saturating_mul(100) < u128::from(all)
+}
+
+/// How many hundredths of `all` a part is, rounded down; nothing of nothing.
+fn percent(part: Bytes, all: Bytes) -> Option<u64> {
+    let percent = u128::from(part.0).saturating_mul(100).checked_div(u128::from(all.0))?;
+    Some(u64::try_from(percent).unwrap_or(u64::MAX))
 }
 
 /// How bad it is that only so much is left; nothing where it is enough.
@@ -101,11 +107,17 @@ fn refusal(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
 
 /// What `df` makes of that is a negative number, or an absurd one.
 fn counters(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
-    let Capacity { size_bytes, free_bytes, device_bytes, .. } = *evidence.capacity;
+    let Capacity { size_bytes, free_bytes, available_bytes, device_bytes, .. } = *evidence.capacity;
     let is_wrong = free_bytes > size_bytes || device_bytes.is_some_and(|device| size_bytes > device);
-    let message = || names.counters(size_bytes, free_bytes);
-    (evidence.traits.unchecked_counters && is_wrong)
-        .then(|| finding(FindingCode::CountersWrong, Severity::Critical, message()))
+    if evidence.traits.unchecked_counters && is_wrong {
+        let message = names.counters(size_bytes, free_bytes);
+        return Some(finding(FindingCode::CountersWrong, Severity::Critical, message));
+    }
+    // Elsewhere no tool can put that right: a server may say anything.
+    let is_absurd = size_bytes > Bytes::ZERO && free_bytes.max(available_bytes) > size_bytes
+        || size_bytes.max(free_bytes).max(available_bytes) >= Bytes::MOST;
+    let message = || messages::absurd(size_bytes, free_bytes.max(available_bytes));
+    is_absurd.then(|| finding(FindingCode::CountersWrong, Severity::Warning, message()))
 }
 
 /// Nothing is left to allocate, and what is allocated for metadata is full while data has a chunk's worth
@@ -148,7 +160,7 @@ fn reserve(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let only_that = evidence.traits.reserved_for == ReservedFor::Root
         && severity == Severity::Critical
         && reserved_bytes > available_bytes;
-    let percent = reserved_bytes.0.saturating_mul(100).checked_div(size_bytes.0).unwrap_or(0);
+    let percent = percent(reserved_bytes, size_bytes).unwrap_or(0);
     let message = || names.reserve(evidence.capacity, percent > 2);
     only_that.then(|| finding(FindingCode::OnlyReserveLeft, severity, message()))
 }
@@ -186,7 +198,7 @@ fn directory(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
 
 fn directory_index(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let (limit, (path, size)) = (evidence.limits.directory_index?, evidence.longest_directory?);
-    let percent = size.0.saturating_mul(100).checked_div(limit.0)?;
+    let percent = percent(*size, limit)?;
     let message = || names.directory_index(path, *size, percent.min(100));
     (percent >= INDEX_PERCENT).then(|| finding(FindingCode::DirectoryIndexFull, Severity::Warning, message()))
 }

@@ -28,7 +28,7 @@ pub fn add_up(holders: &[Holder], by: By) -> Vec<Sum> {
                 Sum { pid, command, unit, kernel, bytes: crate::model::bytes::Bytes::ZERO, inodes: 0 };
             let sum = sums.entry(key).or_insert(empty);
             sum.bytes += holder.bytes;
-            sum.inodes += 1;
+            sum.inodes = sum.inodes.saturating_add(1);
         }
     }
     let mut sums: Vec<Sum> = sums.into_values().collect();

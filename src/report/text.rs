@@ -362,4 +362,6 @@ fn totals(report: &Report, skipped: bool) -> String {
 }
 
 #[cfg(test)]
+mod absurd;
+#[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use super::inode::Inode;
 use super::volume::Volume;
 
 /// The first pointers lead to blocks, the others to blocks of pointers: once, twice and three times.
-const DIRECT: usize = 12;
+pub(super) const DIRECT: usize = 12;
 
 /// Blocks of a file that follow each other on the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,6 +39,7 @@ pub(super) fn read<T: Send>(
 mod tests {
     use std::fs::File;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
 
@@ -51,6 +52,10 @@ mod tests {
             let opened = File::open("/proc/self/status");
             self.0.lock().unwrap().push(opened.err().and_then(|error| error.raw_os_error()));
             Err(Error::Read(Errno::EIO))
+        }
+
+        fn pause(&self) -> Duration {
+            Duration::ZERO
         }
     }
 

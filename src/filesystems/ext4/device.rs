@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 use super::error::Error;
 use super::volume::ReadAt;
 use crate::filesystems::Unable;
+use crate::model::monitor::Monitor;
 use crate::mounts::{Mount, device};
 use crate::sys::Dev;
 
@@ -74,6 +75,35 @@ pub(super) struct Device {
 
 /// Copying what is read at once takes a tenth of it, a fast disk twice as long.
 const WAIT: Duration = Duration::from_micros(60);
+
+/// A device, and who sees that it answers.
+pub(super) struct Watched<'a> {
+    device: Device,
+    monitor: &'a Monitor,
+}
+
+impl ReadAt for Watched<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let read = self.device.read_at(offset, buffer);
+        self.monitor.beat();
+        read
+    }
+
+    fn pause(&self) -> Duration {
+        self.device.pause()
+    }
+
+    fn announce(&self, offset: u64, length: u64) {
+        self.device.announce(offset, length);
+    }
+}
+
+impl Device {
+    /// The same, and `monitor` sees that it answers.
+    pub(super) fn watched_by(self, monitor: &Monitor) -> Watched<'_> {
+        Watched { device: self, monitor }
+    }
+}
 
 impl ReadAt for Device {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::filesystems::Unable;
+use crate::filesystems::{Internal, Unable};
 
 /// What keeps the reader from an answer. What the device itself answers is carried beside our own reasons,
 /// so that neither is taken for the other.
@@ -31,10 +31,15 @@ pub(super) enum Error {
     Panicked,
 }
 
+/// That the volume is damaged, and what is `known` of it all the same.
+pub(super) fn damaged(known: Option<Internal>) -> Unable {
+    Unable::Damaged { check: "e2fsck -n", known: known.map(Box::new) }
+}
+
 impl From<Error> for Unable {
     fn from(error: Error) -> Self {
         match error {
-            Error::Corrupt => Self::Damaged { check: "e2fsck -n" },
+            Error::Corrupt => damaged(None),
             Error::Changed => Self::Changed,
             Error::UnknownFeatures => Self::Features,
             Error::EncodedName => Self::MountPoint,

@@ -112,7 +112,8 @@ impl<'a> Iget<'a> {
         if inode.has(flag::EXTENTS_FL) {
             return block_map::is_sound_root(inode.block(), |run| self.zone.allows(run));
         }
-        inode.block().as_chunks().0.iter().all(|&pointer| {
+        // Those that lead to further pointers are not looked at.
+        inode.block().as_chunks().0.iter().take(block_map::DIRECT).all(|&pointer| {
             let start = u32::from_le_bytes(pointer).into();
             start == 0 || self.zone.allows(Run { start, length: 1 })
         })

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::inode_table::{How, Tables};
+use super::tree::Count;
 use super::volume::{ReadAt, Volume};
 use super::{internal_of, orphans, tree, unlinked};
 use crate::model::monitor::Monitor;
@@ -39,6 +40,10 @@ impl ReadAt for InMemory<'_> {
         buffer.copy_from_slice(found);
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -82,7 +87,13 @@ pub(super) fn count(
 ) -> Result<(Census, Tables), Error> {
     let points: Vec<_> = mount_points.iter().map(|path| MountPoint { path, listed: false }).collect();
     let options = Options { directories: 100, watched: &WATCHED, ..Options::default() };
-    tree::count(volume, &points, options, how)
+    match tree::count(volume, &points, options, how)? {
+        Count::Whole(census, tables) => Ok((census, tables)),
+        Count::Damaged(tables) => {
+            internal_of(volume, tables, false)?;
+            Err(Error::Corrupt)
+        }
+    }
 }
 
 /// Each inode counts once, wherever that is.

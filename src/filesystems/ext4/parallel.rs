@@ -6,6 +6,8 @@ use std::thread;
 
 use super::error::Error;
 
+use crate::sys::thread::spawn_scoped;
+
 /// Does the pieces of work `0..count` on as many threads, each with a state of its own, which is
 /// returned. The first error ends all.
 pub(super) fn spread<S: Send>(
@@ -31,7 +33,7 @@ pub(super) fn spread<S: Send>(
     };
     thread::scope(|scope| {
         let others = 1..threads.get().min(count);
-        let spawn = |_| thread::Builder::new().name("tables".into()).spawn_scoped(scope, run).ok();
+        let spawn = |_| spawn_scoped(scope, "tables", run).ok();
         // A thread that cannot be had is no loss: those that run do all.
         let others: Vec<_> = others.filter_map(spawn).collect();
         let mut states = vec![run()?];

@@ -70,6 +70,10 @@ impl ReadAt for Image {
         }
         InMemory::new(&self.bytes.lock().unwrap()).read_at(offset, buffer)
     }
+
+    fn pause(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 fn put(bytes: &mut [u8], offset: usize, value: u32) {

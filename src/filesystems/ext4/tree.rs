@@ -17,19 +17,31 @@ use crate::sys::Dev;
 /// Not reached from the root.
 const NOWHERE: Id = Id::MAX;
 
+/// What came of reading all.
+pub(super) enum Count {
+    Whole(Census, Tables),
+    /// Something is damaged: what the tables tell all the same.
+    Damaged(Tables),
+}
+
 /// Reads all tables and all names.
 pub(super) fn count(
     volume: &Volume<'_>,
     mount_points: &[MountPoint<'_>],
     options: Options<'_>,
     how: How<'_>,
-) -> Result<(Census, Tables), Error> {
-    let covered = mount_points::look_up(volume, mount_points)?;
+) -> Result<Count, Error> {
     let (tables, directories) = inode_table::read(volume, how)?;
     if !tables.damaged.is_empty() {
-        return Err(Error::Corrupt);
+        return Ok(Count::Damaged(tables));
     }
-    let names = names::read(volume, &directories, &covered.files, how)?;
+    let read = mount_points::look_up(volume, mount_points)
+        .and_then(|covered| Ok((names::read(volume, &directories, &covered.files, how)?, covered)));
+    let (names, covered) = match read {
+        Ok(read) => read,
+        Err(Error::Corrupt) => return Ok(Count::Damaged(tables)),
+        Err(error) => return Err(error),
+    };
     if directories.index_of(ROOT).is_none() && !how.monitor.is_cancelled() {
         return Err(Error::Corrupt);
     }
@@ -47,7 +59,7 @@ pub(super) fn count(
         // What has a name by its own count and was not met is known to who has both (`Internal::named`).
         moved: seen.saturating_sub(tables.named.bytes),
     };
-    Ok((census, tables))
+    Ok(Count::Whole(census, tables))
 }
 
 /// Puts together what was read.

@@ -31,9 +31,7 @@ pub(super) trait ReadAt: Sync {
     fn announce(&self, _offset: u64, _length: u64) {}
 
     /// How long to wait before what looks damaged is read again: what is not mounted does not change.
-    fn pause(&self) -> Duration {
-        Duration::ZERO
-    }
+    fn pause(&self) -> Duration;
 }
 
 /// A volume whose superblock has been read and makes sense.

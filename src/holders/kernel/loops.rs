@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use crate::holders::patience::Patience;
 use crate::sys::Dev;
 use crate::sys::loop_device::{BackingFile, backing_file};
 use crate::sys::scout::{self, Backing};
@@ -22,14 +22,14 @@ pub(super) struct Loop {
 
 /// The loop devices below `block` (`/sys/block`) of which the kernel says that their file is deleted: a
 /// name of it is gone, there may be others. Only those are opened, and those of which it does not say.
-pub(super) fn on_deleted_files(block: &Path, timeout: Duration) -> Vec<Loop> {
+pub(super) fn on_deleted_files(block: &Path, patience: &Patience) -> Vec<Loop> {
     let devices = fs::read_dir(block).into_iter().flatten().flatten();
     let found: Vec<Found> = devices.filter_map(|device| Found::new(&device.path())).collect();
     if found.is_empty() {
         return Vec::new();
     }
     let nodes: Vec<_> = found.iter().map(|found| (found.c_node.clone(), found.dev)).collect();
-    let inodes = match scout::loop_backings(&nodes, timeout) {
+    let inodes = match patience.spend(|timeout| scout::loop_backings(&nodes, timeout)) {
         Ok(inodes) => inodes,
         Err(errno) => vec![Err(errno); found.len()],
     };

@@ -13,6 +13,7 @@ use rustc_hash::FxHashSet;
 
 use super::tasks::{Tasks, inode_in, tasks};
 use super::{KernelHold, KernelVia, MountedAt};
+use crate::holders::patience::Patience;
 use crate::holders::places::Places;
 use crate::model::capability::{Capability, Effective};
 use crate::model::traits::TraitsOf;
@@ -114,25 +115,26 @@ impl Namespaces {
 
 impl Namespace {
     /// Opens paths in it with `O_PATH`.
-    pub(super) fn open(&self, paths: &[&Path], timeout: Duration) -> Vec<Result<OwnedFd, Errno>> {
+    pub(super) fn open(&self, paths: &[&Path], patience: &Patience) -> Vec<Result<OwnedFd, Errno>> {
         let from_here = |path: &&Path| {
             let path = [self.root.as_os_str().as_bytes(), path.as_os_str().as_bytes()].concat();
             CString::new(path).unwrap_or_default()
         };
         let names: Vec<CString> = paths.iter().map(from_here).collect();
-        let opened = scout::open_each(self.entry.as_ref().map(AsFd::as_fd), &names, timeout);
+        let entry = self.entry.as_ref().map(AsFd::as_fd);
+        let opened = patience.spend(|timeout| scout::open_each(entry, &names, timeout));
         opened.unwrap_or_else(|errno| paths.iter().map(|_| Err(errno)).collect())
     }
 
     /// Whether a mount in it is what is seen at its mount point.
-    pub(super) fn shows(&self, mounted: &Mounted, timeout: Duration) -> bool {
-        let opened = self.open(&[&mounted.point], timeout).pop().unwrap_or(Err(Errno::ENOENT));
+    pub(super) fn shows(&self, mounted: &Mounted, patience: &Patience) -> bool {
+        let opened = self.open(&[&mounted.point], patience).pop().unwrap_or(Err(Errno::ENOENT));
         opened.and_then(|fd| statx_fd(fd.as_fd())).is_ok_and(|stat| mounted.is_shown_by(&stat))
     }
 
     /// Whether a path leads nowhere in it.
-    pub(super) fn lacks(&self, path: &Path, timeout: Duration) -> bool {
-        let opened = self.open(&[path], timeout);
+    pub(super) fn lacks(&self, path: &Path, patience: &Patience) -> bool {
+        let opened = self.open(&[path], patience);
         matches!(opened.first(), Some(Err(Errno::ENOENT | Errno::ENOTDIR)))
     }
 }

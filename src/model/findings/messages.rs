@@ -34,11 +34,20 @@ fn raised(bytes: Bytes) -> String {
 }
 
 pub(super) fn memory(used: Bytes, all: Bytes) -> String {
-    let percent = used.0.saturating_mul(100).checked_div(all.0).unwrap_or(0);
+    let percent = super::percent(used, all).unwrap_or(0);
     format!(
         "its files take up {} of memory or swap, {percent} % of the machine's {}, until they are deleted",
         size(used),
         size(all)
+    )
+}
+
+pub(super) fn absurd(whole: Bytes, free: Bytes) -> String {
+    format!(
+        "what it says of itself cannot be true: of {} {} are said to be free; figures that no filesystem can have \
+         are cut, and no sum can be right",
+        size(whole),
+        size(free)
     )
 }
 
@@ -55,7 +64,7 @@ pub(super) fn image(image: &Image, needed: Bytes) -> String {
 /// A filter (btrfs-balance(8)) that takes the chunks that are not fuller than the average, of which there
 /// is always one, and no more of them than it takes to get two back.
 fn balance(chunks: &Chunks) -> String {
-    let average = chunks.data_used.0.saturating_mul(100).checked_div(chunks.data.0).unwrap_or(0);
+    let average = super::percent(chunks.data_used, chunks.data).unwrap_or(0);
     let usage = average.min(98) + 1;
     let limit = 200_u64.div_ceil(100 - usage);
     format!("{usage},limit={limit}")

@@ -26,7 +26,7 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_403_224)
 }
 
-fn style() -> Style {
+pub(super) fn style() -> Style {
     Style {
         width: 100,
         unicode: true,
@@ -89,7 +89,7 @@ fn tally(tenths: u64, inodes: u64) -> Tally {
 }
 
 /// A filesystem of 100 GiB with these views.
-fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
+pub(super) fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
     let ledger = Ledger::close(views);
     let row = |row: &crate::model::ledger::Row| Row {
         cause: row.cause,
@@ -158,7 +158,7 @@ fn run() -> Run {
     }
 }
 
-fn report(filesystems: Vec<Filesystem>) -> Report {
+pub(super) fn report(filesystems: Vec<Filesystem>) -> Report {
     Report { run: run(), filesystems }
 }
 

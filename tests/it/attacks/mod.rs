@@ -2,6 +2,8 @@
 //! or is a relative of one that was.
 
 mod advice;
+mod counters;
+mod damage;
 mod flat;
 mod least_privilege;
 mod names;
