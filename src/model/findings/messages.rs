@@ -96,6 +96,7 @@ impl<'a> Names<'a> {
             }
             Some(command) if is_root => format!("start another system and run `{command}`"),
             Some(command) => format!("unmount it and run `{command}`"),
+            None if is_root => "have it checked from another system".to_owned(),
             None => "unmount it and have it checked".to_owned(),
         }
     }

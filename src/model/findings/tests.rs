@@ -176,6 +176,28 @@ fn metadata_is_full_when_it_cannot_grow_though_data_could() {
 }
 
 #[test]
+fn an_error_names_the_filesystems_own_repair_tool_or_none() {
+    let advice = |mountpoint: &str, repair: Option<&'static str>, is_repaired_at_boot| {
+        let tools = Tools { repair: repair.map(Command), is_repaired_at_boot, ..Tools::default() };
+        let limits = Limits { errors: Some(2), ..Limits::default() };
+        let found = find(&Evidence {
+            mountpoint: Path::new(mountpoint),
+            source: Path::new("/dev/sdb1"),
+            traits: Traits { tools, ..Traits::default() },
+            capacity: &roomy(),
+            limits: &limits,
+            longest_directory: None,
+        });
+        found[0].message.split_once(": ").unwrap().1.to_owned()
+    };
+    assert_eq!(advice("/srv", Some("mend {device}"), true), "unmount it and run `mend /dev/sdb1`");
+    assert!(advice("/", Some("mend {device}"), true).contains("fsck.mode=force"));
+    assert_eq!(advice("/", Some("mend {device}"), false), "start another system and run `mend /dev/sdb1`");
+    assert_eq!(advice("/", None, false), "have it checked from another system");
+    assert_eq!(advice("/srv", None, true), "unmount it and have it checked");
+}
+
+#[test]
 fn snapshots_are_told_when_space_is_short() {
     let with = |available, metadata_left, snapshots| {
         let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
