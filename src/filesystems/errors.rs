@@ -25,7 +25,7 @@ pub struct Watch<'a> {
 /// What was met.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Met {
-    /// The inodes that were concerned, as far as they are told.
+    /// Inodes that were concerned: the first of those that were met before anybody asked (`fsnotify_sb_error`).
     pub inodes: BTreeSet<u64>,
     /// Whether there was anything at all.
     pub any: bool,

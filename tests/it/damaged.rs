@@ -48,10 +48,12 @@ fn counters_that_cannot_be_right() {
     }
 }
 
+type Damage = fn(&Image);
+
 #[test]
 fn tables_that_make_no_sense_are_told() {
     require_root!();
-    let damages: [(fn(&Image), &str); 3] = [
+    let damages: [(Damage, &str); 3] = [
         // An entry that ends within itself: the kernel leaves out what follows.
         (|image| image.put(image.block_of("d") * 1024 + 12 + 4, &[5, 0]), "left_out"),
         // A file that takes up more than there is.

@@ -1,5 +1,5 @@
 //! Which blocks a file may have: none of those that the filesystem keeps for itself
-//! (fs/ext4/block_validity.c).
+//! (`fs/ext4/block_validity.c`).
 
 use nix::errno::Errno;
 

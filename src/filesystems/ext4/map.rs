@@ -60,7 +60,7 @@ pub(super) fn walk(
     let mut walk = Walk { volume, owner, budget, end, next: 0, nodes: 0, run, each };
     let map = inode.block();
     if inode.has(flag::EXTENTS) {
-        walk.extents(Node::root(map)?)?;
+        walk.extents(&Node::root(map)?)?;
     } else {
         let (direct, indirect) = map.split_at_checked(DIRECT * 4).ok_or(CORRUPT)?;
         walk.pointers(direct, 0)?;
@@ -89,7 +89,7 @@ struct Walk<'a, F> {
 }
 
 impl<F: FnMut(Run)> Walk<'_, F> {
-    fn extents(&mut self, node: Node<'_>) -> Result<(), Errno> {
+    fn extents(&mut self, node: &Node<'_>) -> Result<(), Errno> {
         for entry in node.entries() {
             if entry.first >= self.end {
                 break;
@@ -99,7 +99,7 @@ impl<F: FnMut(Run)> Walk<'_, F> {
                 if self.owner.is_some_and(|owner| !owner.has_extents(&child)) {
                     return Err(CORRUPT);
                 }
-                self.extents(Node::child(&child, node.depth - 1, entry.first)?)?;
+                self.extents(&Node::child(&child, node.depth - 1, entry.first)?)?;
                 continue;
             }
             if entry.first < self.next {

@@ -36,6 +36,15 @@ fn skipped(at: &Value) -> Vec<Value> {
     list(&at["skipped"]).iter().filter(|skip| !of_processes.contains(&skip["kind"])).cloned().collect()
 }
 
+/// Of errors that the kernel meets one after the other it tells the first inode only, whichever thread that met.
+fn without_chance(mut skips: Vec<Value>) -> Vec<Value> {
+    for skip in skips.iter_mut().filter(|skip| skip["kind"] == "left_out") {
+        skip["inode"] = Value::Null;
+    }
+    skips.dedup();
+    skips
+}
+
 /// Both routes on something damaged; returns what is skipped, which has to be something.
 fn told(path: &Path, what: &str) -> Vec<Value> {
     let (visible, complaint) = du_of_damaged(path);
@@ -51,7 +60,8 @@ fn told(path: &Path, what: &str) -> Vec<Value> {
         let bound = number(&at["unexplained_bound_bytes"]);
         assert!(number(&unexplained["bytes"]) <= bound, "{what}: {at:#}");
     }
-    assert_eq!(skipped(auto), skipped(walk), "{what}");
+    let [from_auto, from_walk] = [auto, walk].map(skipped).map(without_chance);
+    assert_eq!(from_auto, from_walk, "{what}");
     let tables = counting(path, "table").run();
     assert_eq!(tables.code(), Some(2), "{what}: {tables:?}");
     let skips = skipped(auto);
@@ -119,7 +129,9 @@ fn files_are_told(image: &Image, count: usize) {
 fn at_once<T: Sync>(all: &[T], test: impl Fn(&T) + Sync) {
     std::thread::scope(|scope| {
         let test = &test;
-        all.iter().for_each(|each| drop(scope.spawn(move || test(each))));
+        for each in all {
+            scope.spawn(move || test(each));
+        }
     });
 }
 
@@ -232,8 +244,8 @@ fn a_block_of_extents() {
         let fill = fs::File::create_new(root.join("fill")).unwrap();
         posix_fallocate(&fill, 0, most).unwrap();
         let small = |number| root.join(format!("small {number}"));
-        let count =
-            (0..).find(|&number| fs::write(small(number), [1; 100]).and_then(|()| sync(root)).is_err());
+        let count = (0..100_000)
+            .find(|&number| fs::write(small(number), [1; 100]).and_then(|()| sync(root)).is_err());
         (0..count.unwrap()).step_by(2).for_each(|number| fs::remove_file(small(number)).unwrap());
         sync(root).unwrap();
         let name = |number| root.join(format!("many/a name of some length that takes up room {number}"));
@@ -346,8 +358,8 @@ fn at_random(layout: &[&str], seed: u64) {
 /// What XFS and btrfs answer is told, each with its own tool.
 #[test]
 fn other_filesystems_have_tools_of_their_own() {
-    require_root!();
     const NAME: &[u8] = b"a name that is nowhere else";
+    require_root!();
     let kinds: [(&str, &[&str], &[&str]); 2] = [
         ("mkfs.xfs", &["-q"], &["xfs_repair", "-n"]),
         ("mkfs.btrfs", &["-q", "-m", "single"], &["btrfs", "check", "--readonly"]),
@@ -357,7 +369,9 @@ fn other_filesystems_have_tools_of_their_own() {
         image.filled(|root| {
             // What is damaged shares no block of metadata with the first and the last inode.
             let more = |from, to| {
-                (from..to).for_each(|n| fs::write(root.join(format!("good {n}")), "good").unwrap())
+                for number in from..to {
+                    fs::write(root.join(format!("good {number}")), "good").unwrap();
+                }
             };
             more(0, 1000);
             fs::create_dir(root.join("d")).unwrap();

@@ -85,7 +85,8 @@ impl Image {
     /// Changes these bytes wherever they are.
     pub(crate) fn flip_wherever(&self, bytes: &[u8]) {
         let mut places = vec![];
-        let (file, mut piece, zeros) = (File::open(&self.path).unwrap(), [0; 1 << 16], [0; 1 << 16]);
+        let file = File::open(&self.path).unwrap();
+        let (mut piece, zeros) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         for start in (0..file.metadata().unwrap().len()).step_by(piece.len()) {
             file.read_exact_at(&mut piece, start).unwrap();
             if piece != zeros {
@@ -94,7 +95,9 @@ impl Image {
             }
         }
         assert!(!places.is_empty());
-        places.into_iter().for_each(|place| self.flip(place, 0));
+        for place in places {
+            self.flip(place, 0);
+        }
     }
 
     pub(crate) fn mounted(&self) -> Filesystem {
