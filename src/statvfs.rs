@@ -19,9 +19,9 @@ const LONGEST_INTERVAL: Duration = Duration::from_millis(20);
 /// How many samples there are at least, of a run that is long enough.
 const SAMPLES: u32 = 50;
 /// For so much longer than it samples, a thread rests.
-const ROUNDS_OF_REST: u32 = 20;
+const ROUNDS_OF_REST: u32 = 100;
 /// Several, so that a filesystem that stops answering keeps only a part of the others from being sampled.
-const MOST_THREADS: usize = 16;
+const MOST_THREADS: usize = 8;
 
 /// What `df` prints, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

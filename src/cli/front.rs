@@ -14,7 +14,7 @@ use signal_hook::low_level::pipe;
 
 use super::{Exit, exit, fail};
 use crate::model::monitor::Monitor;
-use crate::sys::detached::Deadline;
+use crate::sys::detached::{self as deadline, Deadline};
 use crate::sys::process::is_ready;
 use crate::sys::worker::{self, Descriptors, Worker};
 
@@ -56,6 +56,7 @@ fn listen(line: &UnixStream, monitor: &Monitor) {
     let hears = |mut line: &UnixStream| line.read(&mut [0]).is_ok_and(|length| length > 0);
     if hears(line) {
         monitor.cancel();
+        deadline::interrupt();
         if hears(line) {
             end(line, Exit::Interrupted);
         }

@@ -11,6 +11,7 @@ use super::cgroup::{self, Membership};
 use super::program::{self, Program, Running};
 use super::unit;
 use crate::sys::accounts::Accounts;
+use crate::sys::batch;
 use crate::sys::detached::within;
 
 /// What is told of a process.
@@ -53,11 +54,18 @@ pub struct Service {
     pub uid: Option<u32>,
 }
 
-/// Describes processes. One that has gone meanwhile is left out; all of them, where /proc does not answer
-/// in time. Before that the user database, and each look at what they run, may take up to `timeout`.
+/// Describes processes. One that has gone meanwhile is left out, and so is one of which /proc does not tell in
+/// time: while it executes a program, it may wait for the files that this closes, and whoever looks at it waits
+/// with it (`exec_update_lock`, fs/exec.c). The user database, and each look at what they run, may take up to
+/// `timeout`.
 pub fn describe(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {
-    let (pids, proc) = (pids.to_vec(), proc.to_owned());
-    within(timeout.saturating_mul(4), move || read(&pids, &proc, timeout)).unwrap_or_default()
+    let (all, directory) = (pids.to_vec(), proc.to_owned());
+    let together = within(timeout.saturating_mul(4), move || read(&all, &directory, timeout));
+    together.unwrap_or_else(|| {
+        let directory = proc.to_owned();
+        let one_by_one = batch::begin(pids.to_vec(), move |pid| read(&[pid], &directory, timeout));
+        one_by_one.wait(timeout).into_iter().flatten().flatten().collect()
+    })
 }
 
 fn read(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {

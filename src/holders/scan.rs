@@ -19,7 +19,7 @@ use super::places::{Place, Places};
 use super::process::{self, Outcome, Proc, Sighting, is_kernel_thread, numbers};
 use super::{Held, Hold, Key, Scan, Unseen, key};
 use crate::model::skips::{Kind, Skip};
-use crate::sys::detached::detach;
+use crate::sys::detached::{Deadline, detach};
 use crate::sys::{thread, worker};
 
 /// More would only take longer to start than a scan lasts.
@@ -63,7 +63,7 @@ pub fn scan(
 
     let mut gathered = Gathered::default();
     while !pending.is_empty() {
-        let Ok((pid, outcome)) = receiver.recv_timeout(timeout) else { break };
+        let Ok((pid, outcome)) = Deadline::after(timeout).receive(&receiver) else { break };
         pending.remove(&pid);
         gathered.add(proc, pid, outcome);
     }

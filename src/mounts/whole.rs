@@ -49,7 +49,7 @@ fn mounted_elsewhere(mount: &Mount, timeout: Duration) -> Option<OwnedFd> {
         let _ = find(dev, &sender);
     });
     loop {
-        let (process, way) = receiver.recv_timeout(deadline.left()).ok()?;
+        let (process, way) = deadline.receive(&receiver).ok()?;
         if let Some(clone) = clone_from(&process, &way, deadline) {
             return Some(clone);
         }
@@ -103,7 +103,7 @@ fn clone_from(process: &Path, way: &Mount, deadline: Deadline) -> Option<OwnedFd
     let (sender, receiver) = mpsc::channel();
     // Not `within`: where no thread is to be had, this one must stay where it is.
     spawn("clone", move || drop(sender.send(clone()))).ok()?;
-    receiver.recv_timeout(deadline.left()).ok()?.ok()
+    deadline.receive(&receiver).ok()?.ok()
 }
 
 /// One more mount of the same superblock, by its device.

@@ -11,7 +11,7 @@ use nix::unistd::gettid;
 use crate::model::monitor::Monitor;
 use crate::sys::thread::spawn;
 
-pub use crate::sys::deadline::Deadline;
+pub use crate::sys::deadline::{Deadline, interrupt};
 
 /// The result of `call`, or `None` when it has not returned within `timeout`. The thread that is
 /// left behind ends with the process.
@@ -26,7 +26,7 @@ pub struct Pending<T>(mpsc::Receiver<T>);
 impl<T> Pending<T> {
     /// Waits for it, but no longer than `timeout` from now.
     pub fn wait(self, timeout: Duration) -> Option<T> {
-        self.0.recv_timeout(timeout).ok()
+        Deadline::after(timeout).receive(&self.0).ok()
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Entry<'a> {
     pub inode: u64,
     /// `DT_DIR`, `DT_REG`, ... or `DT_UNKNOWN` where the filesystem does not say.
     pub kind: u8,
+    /// Whether its record is as long as the name needs (`filldir64`, fs/readdir.c). Where it is longer, there is a
+    /// NUL in the name, and more behind that: then the directory is damaged.
+    pub is_whole: bool,
 }
 
 /// Fills `buffer` with the next entries; returns how many bytes of it are used, 0 at the end.
@@ -41,10 +44,12 @@ pub fn entries(buffer: &[u8]) -> impl Iterator<Item = Entry<'_>> {
         let length = rest.get(RECORD_LENGTH..RECORD_LENGTH + 2)?;
         let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
         let record = rest.get(..length)?;
+        let name = CStr::from_bytes_until_nul(record.get(NAME..)?).ok()?;
         let entry = Entry {
             inode: u64::from_ne_bytes(record.get(INODE..INODE + 8)?.try_into().ok()?),
             kind: *record.get(TYPE)?,
-            name: CStr::from_bytes_until_nul(record.get(NAME..)?).ok()?,
+            name,
+            is_whole: length == (NAME + name.count_bytes() + 1).next_multiple_of(8),
         };
         rest = &rest[length..];
         Some(entry)
@@ -86,6 +91,14 @@ mod tests {
         let buffer = [record(b".", 4), record(b"..", 4), record(b"\xff\n", 8), record(b".x", 4)].concat();
         let names: Vec<_> = entries(&buffer).map(|e| (e.name.to_bytes().to_vec(), e.kind)).collect();
         assert_eq!(names, [(b"\xff\n".to_vec(), 8), (b".x".to_vec(), 4)]);
+        assert!(entries(&buffer).all(|entry| entry.is_whole));
+    }
+
+    #[test]
+    fn a_name_that_ends_too_early_is_not_whole() {
+        let buffer = [record(b"a\0 and more", 8), record(b"\0 nothing else", 8)].concat();
+        let names: Vec<_> = entries(&buffer).map(|e| (e.name.to_bytes().to_vec(), e.is_whole)).collect();
+        assert_eq!(names, [(b"a".to_vec(), false), (vec![], false)]);
     }
 
     proptest::proptest! {

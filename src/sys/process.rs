@@ -39,7 +39,7 @@ pub fn wait(child: Pid, deadline: Deadline) -> bool {
 pub fn is_ready(descriptor: &impl AsFd, deadline: Deadline) -> bool {
     loop {
         let mut ends = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut ends, timeout(deadline.left())) {
+        match poll(&mut ends, timeout(deadline.step())) {
             Ok(0) if !deadline.has_passed() => {}
             Err(Errno::EINTR) => {}
             result => return result.is_ok_and(|ready| ready > 0),
@@ -47,7 +47,7 @@ pub fn is_ready(descriptor: &impl AsFd, deadline: Deadline) -> bool {
     }
 }
 
-/// Whole milliseconds, rounded up: poll(2) takes no other, nor more than 24 days at once.
+/// Whole milliseconds, rounded up: poll(2) takes no other.
 fn timeout(left: Duration) -> PollTimeout {
     const ALMOST_ONE: Duration = Duration::from_nanos(999_999);
     PollTimeout::try_from(left.saturating_add(ALMOST_ONE)).unwrap_or(PollTimeout::MAX)

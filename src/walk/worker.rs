@@ -328,7 +328,7 @@ impl<'a> Worker<'a> {
                 // is work of its own.
                 continue;
             }
-            if entry.kind == libc::DT_DIR {
+            if entry.kind == libc::DT_DIR && entry.is_whole {
                 self.push(directory, entry, place);
                 continue;
             }
@@ -338,7 +338,9 @@ impl<'a> Worker<'a> {
                     self.count_beneath(directory, entry.name, &mut tally);
                 }
                 Ok(stat) => self.count(directory.location(), entry.name, &stat, &mut tally),
-                Err(Errno::ENOENT) => {}
+                Err(Errno::ENOENT) if entry.is_whole => {}
+                // Not gone, but never there.
+                Err(Errno::ENOENT) => self.skip(Kind::File, directory.id, Some(entry.name), Errno::EUCLEAN),
                 Err(errno) if statx_at(fd, c".", Links::Stay).is_err() => {
                     // No right to look names up here: it is the same for all of them.
                     self.skip(Kind::Directory, directory.id, None, errno);

@@ -60,9 +60,10 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
         let listed = orphans::list(volume, Duration::ZERO)?;
         unlinked::of_orphans(volume, listed)
     });
+    // What looks damaged is looked at ten times: inodes, directories, and then names that lead nowhere; gaps between
+    // directories are read.
     within(40, bytes, unlinked::in_tables);
-    // What looks damaged is looked at ten times, and gaps between directories are read.
-    within(40, bytes, |volume| {
+    within(80, bytes, |volume| {
         let monitor = Monitor::default();
         let how = How { threads, monitor: &monitor };
         let (census, tables) = count(volume, &MOUNT_POINTS.map(Path::new), how)?;

@@ -46,7 +46,7 @@ pub(super) fn tasks(proc: &Path, with_threads: bool, timeout: Duration) -> Tasks
     });
     let mut tasks = Tasks { all: with_threads && lists_all, ..Tasks::default() };
     loop {
-        match receiver.recv_timeout(deadline.left()) {
+        match deadline.receive(&receiver) {
             Ok((number, Ok(namespace))) => {
                 tasks.by_namespace.entry(namespace).or_insert(number);
             }

@@ -151,6 +151,54 @@ fn the_scan_for_holders_and_a_server_that_keeps_the_request() {
     drop(fuse);
 }
 
+/// Whatever it waits for with however long a limit: the first Ctrl-C ends that, with what is known.
+#[test]
+fn a_first_interrupt_in_every_wait() {
+    require_root!();
+    let fs = Filesystem::ext4(64 * MIB);
+    let dead = fs.beside("dead");
+    let _dead = Fuse::dead(&dead);
+    let alive = fs.path().to_owned();
+    let holder = Holder::start("fd", &fs.path().join("file"));
+    for paths in [vec![&dead], vec![&alive, &dead]] {
+        for command in [["--method", "walk"].as_slice(), &["deleted"]] {
+            let run = whyfull().args(command).args(&["--timeout", "1h", "--json"]).within(BOUND);
+            let run = paths.iter().fold(run, Whyfull::arg).start();
+            thread::sleep(Duration::from_millis(500));
+            let clock = Instant::now();
+            run.signal(Signal::SIGINT);
+            let run = run.finish();
+            ended_at_once(&run, clock);
+            let report: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+            assert_eq!(report["interrupted"], true, "{run:?}");
+            let is_held = run.text().contains(&format!("\"inode\": {}", holder.inode()));
+            assert_eq!(is_held, paths.len() > 1, "{run:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_interrupt_while_a_copy_is_never_read() {
+    require_root!();
+    let out = Filesystem::tmpfs(MIB);
+    let at = out.beside("dead");
+    let fuse = Fuse::endless(&at);
+    let path = at.join("f0");
+    drop(File::open(&path).unwrap());
+    let file = File::open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let what = format!("{}:{}", std::process::id(), file.as_raw_fd());
+    let run = whyfull().args(&["recover", &what]).arg(out.path()).args(&["--timeout", "1h"]);
+    let run = run.within(BOUND).start();
+    thread::sleep(Duration::from_millis(500));
+    let clock = Instant::now();
+    interrupted_twice(&run);
+    ended_at_once(&run.finish(), clock);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "nothing was left behind");
+    drop(fuse);
+    drop(file);
+}
+
 /// The main thread of the process that works, or the only one, sleeps in a system call.
 fn wait_until_sleeping(run: &Running) {
     let sleeps = |pid: u32| {

@@ -214,6 +214,23 @@ pub(crate) fn chain(root: &Path, name: &str, levels: u32) {
     }
 }
 
+/// A chain that has a second directory on every level, with something in it.
+pub(crate) fn comb(root: &Path, levels: u32) {
+    fs::create_dir(root).unwrap();
+    let mut here = open_directory(AT_FDCWD, root.as_os_str());
+    for level in 0..levels {
+        // The numbers of inodes decide which one the walk reads first.
+        for name in if level % 2 == 0 { ["on", "aside"] } else { ["aside", "on"] } {
+            mkdirat(&here, name, Mode::from_bits_truncate(0o755)).unwrap();
+        }
+        mkdirat(&here, "aside/below", Mode::from_bits_truncate(0o755)).unwrap();
+        let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = openat(&here, "aside/file", flags, Mode::from_bits_truncate(0o644));
+        File::from(file.unwrap()).write_all(b"aside").unwrap();
+        here = open_directory(&here, OsStr::new("on"));
+    }
+}
+
 fn open_directory(parent: impl AsFd, name: &OsStr) -> OwnedFd {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(parent, name, flags, Mode::empty()).unwrap()
