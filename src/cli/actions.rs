@@ -82,7 +82,7 @@ pub(super) fn recover(args: &Recover) -> Exit {
 fn recover_one(request: &recover::Request, args: &Recover, monitor: &Monitor) -> Outcome {
     let recovered: Recovered = recover::recover(request, monitor)?;
     let exit = if monitor.is_cancelled() { Exit::Interrupted } else { Exit::Complete };
-    let done = format!("recovered all the same as {}", escape::path(&recovered.copied.destination));
+    let done = format!("but the file was recovered as {}", escape::path(&recovered.copied.destination));
     Ok(Ending::done(print(&recovered, &args.basics, text::render_recovered)?, done, exit))
 }
 
@@ -95,7 +95,7 @@ fn recover_all(request: &recover::AllRequest, args: &Recover, monitor: &Monitor)
         (None, ..) => Exit::Incomplete,
     };
     let (copied, of) = (index.files.iter().filter(|file| file.copied.is_some()).count(), index.files.len());
-    let done = format!("recovered all the same {copied} of {of} into {}", escape::path(&request.directory));
+    let done = format!("but {copied} of {of} files were recovered into {}", escape::path(&request.directory));
     let output = print(&index, &args.basics, text::render_index)?;
     let complaint = unwritten.map(|refusal| format!("the index was not written: {refusal}"));
     Ok(Ending { complaint, ..Ending::done(output, done, exit) })
@@ -121,7 +121,7 @@ fn release_one(args: &Release) -> Outcome {
     }
     let released = plan.carry_out()?;
     let freed = args.basics.units().format(released.freed_bytes.unwrap_or_default());
-    let done = format!("released all the same: {} has let go of {freed}", released.what);
+    let done = format!("but {} was released, which freed {freed}", released.what);
     Ok(Ending::done(print(&released, &args.basics, text::render_released)?, done, Exit::Complete))
 }
 
@@ -136,7 +136,7 @@ fn unmount(args: &Release) -> Outcome {
     }
     let released = plan.carry_out()?;
     let exit = if released.done { Exit::Complete } else { Exit::Incomplete };
-    let done = if released.done { "unmounted all the same" } else { "unmounted in part all the same" };
+    let done = if released.done { "but it was unmounted" } else { "but it was unmounted in part" };
     Ok(Ending::done(print(&released, &args.basics, text::render_released)?, done.to_owned(), exit))
 }
 

@@ -73,7 +73,7 @@ fn sentence(screen: &mut Screen<'_>, filesystem: &Filesystem, scale: Scale) -> i
     }
     let (used, text) = (units.format(used), scale.text_of(gap));
     screen.sentence(&format!(
-        "The files you can see add up to {visible}. The filesystem holds {used}. The {text} between:"
+        "The files you can see add up to {visible}, but {used} are used. The other {text} are:"
     ));
     gap
 }
@@ -138,7 +138,7 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
             format!("may be {}'s own data", screen.name(filesystem.fstype.as_bytes()))
         }
         Cause::Shared | Cause::Metadata => largest_part(row).to_owned(),
-        Cause::Unreachable => "nothing leads to it: e2fsck".to_owned(),
+        Cause::Unreachable => "run e2fsck to free it".to_owned(),
         Cause::Reservation => "data in memory".to_owned(),
         Cause::Visible | Cause::Unexplained => String::new(),
     }
