@@ -263,7 +263,10 @@ fn in_words() {
     let run = whyfull().arg(fs.path()).arg("-v").in_pid_namespace().run();
     let words = run.text().replace('\n', " ");
     assert!(words.contains("df does not count "), "{run:?}");
-    assert!(words.contains("(journal) and 1.5 KiB (beyond the filesystem's end) of the device's 24.0 MiB."), "{run:?}");
+    assert!(
+        words.contains("(journal) and 1.5 KiB (beyond the filesystem's end) of the device's 24.0 MiB."),
+        "{run:?}"
+    );
     let run = whyfull().arg(fs.path()).in_pid_namespace().run();
     assert!(!run.text().contains("df does not count"), "{run:?}");
 }
