@@ -100,7 +100,7 @@ fn only_the_reserve_is_left() {
     let message = &found[0].2;
     assert_eq!((found.len(), found[0].0.as_str()), (1, "only_reserve_left"), "{found:#?}");
     let source = source(fs.path());
-    assert_has(message, &["reserved for root is left", &format!("`tune2fs -m 1 {source}`")]);
+    assert_has(message, &["that are reserved for root are left", &format!("`tune2fs -m 1 {source}`")]);
     tool("tune2fs", &["-m", "1", &source].map(OsStr::new));
     assert_eq!(findings(fs.path()), []);
 }

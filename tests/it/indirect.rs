@@ -258,10 +258,10 @@ fn in_a_deleted_subvolume() {
     let bytes: u64 = files.iter().map(Holder::bytes).sum();
     assert_eq!(row(of, "unlinked_open"), i128::from(bytes + inside.bytes()));
     let text = whyfull().arg(fs.path()).run();
-    assert!(text.text().contains("A deleted subvolume is kept"), "{text:?}");
+    assert!(text.text().contains("A deleted subvolume stays on the disk"), "{text:?}");
     assert!(text.text().contains(&format!("{}:cwd", inside.pid())), "{text:?}");
     let text = whyfull().arg("deleted").arg(fs.path()).run();
-    assert!(text.text().contains("A deleted subvolume is kept"), "{text:?}");
+    assert!(text.text().contains("A deleted subvolume stays on the disk"), "{text:?}");
     assert!(text.text().contains("3 deleted subvolumes"), "{text:?}");
 }
 
