@@ -83,7 +83,7 @@ pub(super) fn recover(args: &Recover) -> Exit {
 fn recover_one(request: &recover::Request, screen: Screen, monitor: &Monitor) -> Outcome {
     let recovered: Recovered = recover::recover(request, monitor)?;
     let exit = if monitor.is_cancelled() { Exit::Interrupted } else { Exit::Complete };
-    let done = format!("recovered all the same as {}", escape::path(&recovered.copied.destination));
+    let done = format!("but the file was recovered as {}", escape::path(&recovered.copied.destination));
     Ok(Ending::done(screen.print(&recovered, text::render_recovered)?, done, exit))
 }
 
@@ -96,7 +96,7 @@ fn recover_all(request: &recover::AllRequest, screen: Screen, monitor: &Monitor)
         (None, ..) => Exit::Incomplete,
     };
     let (copied, of) = (index.files.iter().filter(|file| file.copied.is_some()).count(), index.files.len());
-    let done = format!("recovered all the same {copied} of {of} into {}", escape::path(&request.directory));
+    let done = format!("but {copied} of {of} files were recovered into {}", escape::path(&request.directory));
     let output = screen.print(&index, text::render_index)?;
     let complaint = unwritten.map(|refusal| format!("the index was not written: {refusal}"));
     Ok(Ending { complaint, ..Ending::done(output, done, exit) })

@@ -26,10 +26,11 @@ const TOP: usize = 10;
     disable_help_flag = true,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit status: 0 complete; 1 printed, but something could not be read; 2 wrong usage or no report.\n\
-        Nothing is changed anywhere, except by recover, which makes one file, and release, which asks first.\n\
-        As an ordinary user it shows what that user may see; sudo shows the rest.\n\
-        A path that is called like a command is written with ./ before it."
+    after_help = "Exit status: 0 complete; 1 printed, but something that matters could not be read; 2 wrong usage or\n\
+        no report.\n\
+        Only recover, which writes a copy, and release, which asks first, change anything.\n\
+        An ordinary user sees what that user may read; sudo shows the rest.\n\
+        Write ./ in front of a path that is called like a command."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -47,10 +48,10 @@ pub(super) enum Command {
     /// List deleted files that are still held, without counting anything else
     #[command(disable_help_flag = true)]
     Deleted(Deleted),
-    /// Copy a deleted file out while somebody still holds it
+    /// Copy a deleted file out while something still holds it
     #[command(disable_help_flag = true, override_usage = actions::RECOVER_USAGE)]
     Recover(Recover),
-    /// Free the blocks of a deleted file while the program that holds it runs on
+    /// Free the space of a deleted file without ending the program that holds it
     #[command(disable_help_flag = true)]
     Release(Release),
 }
@@ -66,7 +67,7 @@ pub(super) struct Explain {
     #[arg(short, long)]
     all: bool,
 
-    /// List what mount points hide: the N largest names (see -n) beneath each, or beneath PATH if it is one
+    /// List the largest names (see -n) under each mount point, or only under PATH if it is a mount point
     #[arg(long)]
     pub(super) hidden: bool,
 
@@ -74,8 +75,8 @@ pub(super) struct Explain {
     #[arg(long, value_name = "N")]
     dirs: Option<usize>,
 
-    /// List directories at most N levels below the filesystem's root; with --hidden, names at most N below
-    /// the mount point (there 1 unless given)
+    /// List directories at most N levels below the filesystem's root; with --hidden, names at most N levels
+    /// below the mount point [default with --hidden: 1]
     #[arg(short, long, value_name = "N")]
     depth: Option<usize>,
 
@@ -83,7 +84,7 @@ pub(super) struct Explain {
     #[arg(long, value_enum, value_name = "METHOD", default_value_t = Method::Auto)]
     method: Method,
 
-    /// Accepted from habit: other filesystems are never entered
+    /// Ignored: whyfull never enters other filesystems
     #[arg(short = 'x', long, overrides_with = "one_file_system")]
     one_file_system: bool,
 
@@ -94,7 +95,7 @@ pub(super) struct Explain {
 /// The command `deleted`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Deleted {
-    /// Only on the filesystems that hold these paths [default: every local one]
+    /// Look only on the filesystems that hold these paths [default: every local one]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -102,7 +103,7 @@ pub(super) struct Deleted {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Inode)]
     by: By,
 
-    /// Look twice, that far apart, and show what grows
+    /// Look twice, this long apart, and show which files grow
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) interval: Option<Duration>,
 
@@ -114,23 +115,23 @@ pub(super) struct Deleted {
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Common {
-    /// List at most N deleted files
+    /// List at most N deleted files or hidden names
     #[arg(short = 'n', long, value_name = "N", default_value_t = TOP)]
     pub(super) top: usize,
 
-    /// Use N threads [default: one for each core, more while they wait for the disk]
+    /// Use N threads [default: one for each core, and more while they wait for the disk]
     #[arg(short = 'j', long, value_name = "N")]
     threads: Option<NonZero<usize>>,
 
-    /// Wait this long for a filesystem that does not answer
+    /// Skip a filesystem that does not answer for this long
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(super) timeout: Duration,
 
-    /// In a container: where the machine's own root directory is mounted; paths begin there
+    /// Use DIR as the root directory: for a container in which the host's root is mounted at DIR
     #[arg(long, value_name = "DIR")]
     pub(super) root: Option<PathBuf>,
 
-    /// What to print
+    /// Choose the output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
 
@@ -138,7 +139,7 @@ pub(super) struct Common {
     #[arg(long)]
     json: bool,
 
-    /// Write to FILE, which is made, or replaced when the report is whole
+    /// Write the report to FILE; if FILE exists, replace it once the report is complete
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
 
@@ -154,11 +155,11 @@ pub(super) struct Common {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub(super) color: Color,
 
-    /// Leave out progress, and what is told of things skipped
+    /// Show neither progress nor what was skipped
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// List everything that was skipped
+    /// List everything that was skipped, and tell more of the device
     #[arg(short, long)]
     verbose: bool,
 

@@ -250,7 +250,7 @@ impl Front<'_> {
         drop(self.progress.take());
         let waited = humantime::format_duration(waited);
         let again = if self.was_asked { "another Ctrl-C" } else { "Ctrl-C" };
-        fail(&format!("nothing has moved for {waited}: a filesystem may not answer ({again} gives up)"));
+        fail(&format!("no progress for {waited}: a filesystem may not be answering ({again} gives up)"));
         self.progress = Some(self.patience.show_progress(self.monitor));
     }
 }
@@ -263,7 +263,7 @@ fn give_up(worker: &Worker, timeout: Duration) -> Ending {
     worker.abandon();
     let left: Vec<String> = left.iter().map(|left| escape::path(&left.path)).collect();
     let fate = if left.is_empty() {
-        "the unfinished copy is gone".to_owned()
+        "the unfinished copy was removed".to_owned()
     } else {
         format!("left behind: {}", left.join(", "))
     };

@@ -27,8 +27,8 @@ pub(super) fn check() -> Result<(), String> {
     if getuid() == geteuid() && getgid() == getegid() {
         return Ok(());
     }
-    Err("it refuses to run set-user-ID or set-group-ID: its caller would get the rights of its owner; start it \
-         with sudo"
+    Err("whyfull does not run set-user-ID or set-group-ID: every caller would get the rights of its owner; \
+         use sudo"
         .to_owned())
 }
 

@@ -35,7 +35,7 @@ fn release_one(args: &Release, screen: Screen, asking: &Asking<'_>, monitor: &Mo
     }
     let released = plan.carry_out(monitor)?;
     let freed = args.basics.units().format(released.freed_bytes.unwrap_or_default());
-    let done = format!("released all the same: {} has let go of {freed}", released.what);
+    let done = format!("but {} was released, which freed {freed}", released.what);
     Ok(Ending::done(screen.print(&released, text::render_released)?, done, Exit::Complete))
 }
 
@@ -50,7 +50,7 @@ fn unmount(args: &Release, screen: Screen, asking: &Asking<'_>) -> Outcome {
     }
     let released = plan.carry_out()?;
     let exit = if released.done { Exit::Complete } else { Exit::Incomplete };
-    let done = if released.done { "unmounted all the same" } else { "unmounted in part all the same" };
+    let done = if released.done { "but it was unmounted" } else { "but it was unmounted in part" };
     Ok(Ending::done(screen.print(&released, text::render_released)?, done.to_owned(), exit))
 }
 

@@ -152,28 +152,34 @@ fn changed(source: &File, before: &Metadata, copier: &Copier<'_>, shared: bool) 
     let units = Units::Binary;
     if after.len() > copier.end() {
         return Some(format!(
-            "It is still being written: this is what it held up to {} ({} bytes); --follow goes on until it is closed.",
+            "It is still being written. The copy ends at {} ({} bytes); --follow continues until the file is closed.",
             units.format(Bytes(copier.end())),
             copier.end()
         ));
     }
     if after.len() < copier.end() {
-        return Some(format!("It was cut to {} while it was copied.", units.format(Bytes(after.len()))));
+        return Some(format!(
+            "It was truncated to {} while it was copied.",
+            units.format(Bytes(after.len()))
+        ));
     }
     let written = after.modified().ok() != before.modified().ok();
-    (written && !shared)
-        .then(|| "It was written to while it was copied: its parts may be from different moments.".to_owned())
+    (written && !shared).then(|| {
+        "It was written to while it was copied, so parts of the copy may be from different moments."
+            .to_owned()
+    })
 }
 
 fn ended_early(ended: Ended) -> Option<String> {
     match ended {
         Ended::Closed => None,
         Ended::Cut(length) => Some(format!(
-            "Its program cut it to {}; what was written before that is kept, what comes after is not.",
+            "Its program truncated it to {}. The copy has what was written before that, and nothing after.",
             Units::Binary.format(Bytes(length))
         )),
         Ended::Interrupted => Some(
-            "Interrupted while its program still had it open: what was written by then is kept.".to_owned(),
+            "Interrupted while its program still had it open. The copy has what was written until then."
+                .to_owned(),
         ),
     }
 }

@@ -32,7 +32,7 @@ pub enum Refusal {
     #[error("{}: {}", .0, not_held(*.0))]
     NotHeld(What),
     /// A number that is a file's only together with its filesystem.
-    #[error("{0}: on which filesystem? --filesystem PATH says so")]
+    #[error("{0}: add --filesystem PATH, because each filesystem numbers its own inodes")]
     WhichFilesystem(What),
     /// The filesystem does not list it.
     #[error("{what}: no deleted file on {} has this number", escape::path(.mountpoint))]
@@ -56,7 +56,7 @@ pub enum Refusal {
         fstype: String,
     },
     /// More than one file is meant.
-    #[error("{what}: that could be several deleted files: {choice}")]
+    #[error("{what}: several deleted files match: {choice}")]
     Ambiguous {
         /// What was asked for.
         what: What,
@@ -84,7 +84,7 @@ pub enum Refusal {
         directory: bool,
     },
     /// It is not deleted.
-    #[error("{what}: it still has a name{}; only what has none is touched", name(.path.as_deref()))]
+    #[error("{what}: it still has a name{}; whyfull only recovers and releases deleted files", name(.path.as_deref()))]
     Named {
         /// What was asked for.
         what: What,
@@ -118,10 +118,10 @@ pub enum Refusal {
         source: io::Error,
     },
     /// DEST is there.
-    #[error("{} is there already (--force replaces a file)", escape::path(.0))]
+    #[error("{} exists already (--force replaces a file)", escape::path(.0))]
     Exists(PathBuf),
     /// DEST is there and no file.
-    #[error("{} is no ordinary file, and is not replaced", escape::path(.0))]
+    #[error("{} is not a regular file and is not replaced", escape::path(.0))]
     NotReplaceable(PathBuf),
     /// DEST leads elsewhere.
     #[error("{} is a symbolic link: give the path that it leads to", escape::path(.0))]
@@ -133,7 +133,7 @@ pub enum Refusal {
     )]
     ForeignLink(PathBuf),
     /// A FIFO, device or socket for the report that is not written to.
-    #[error("{} is no ordinary file, and somebody else could have put it there: it is not written to", escape::path(.0))]
+    #[error("{} is not a regular file, and somebody else could have put it there: whyfull does not write to it", escape::path(.0))]
     Planted(PathBuf),
     /// A FIFO that nobody reads.
     #[error("{}: nobody has opened it for reading within {} (--timeout)", escape::path(.path), humantime::format_duration(*.timeout))]
@@ -158,7 +158,7 @@ pub enum Refusal {
     },
     /// It is so full that nothing can be made in it at all.
     #[error(
-        "{}: no room even for an empty file: remove something small; a copy that shares the blocks takes no more",
+        "{}: no room even for an empty file: remove a small file first; a copy that shares blocks needs no more",
         escape::path(.0)
     )]
     NoInode(PathBuf),
@@ -179,7 +179,7 @@ pub enum Refusal {
     InUse(What),
     /// Truncating would kill those who have it mapped.
     #[error(
-        "{what}: mapped by {by}: truncated, it would kill them (SIGBUS); without --truncate it does not (or --force)"
+        "{what}: mapped by {by}: truncating it would kill them (SIGBUS); leave out --truncate, or add --force"
     )]
     Mapped {
         /// What was asked for.
@@ -188,7 +188,7 @@ pub enum Refusal {
         by: String,
     },
     /// The disk of a loop device, a mounted image, an interpreter: what the kernel itself works with.
-    #[error("{what}: the kernel itself uses it ({by}): what is in it would be destroyed (--force)")]
+    #[error("{what}: the kernel itself uses it ({by}): this would destroy its data (--force does it anyway)")]
     InKernel {
         /// What was asked for.
         what: What,
@@ -196,10 +196,10 @@ pub enum Refusal {
         by: String,
     },
     /// No mount keeps it.
-    #[error("{0}: --unmount takes inode:N of a deleted file that a mount keeps, and nothing else")]
+    #[error("{0}: --unmount takes only inode:N of a deleted file that a mount keeps")]
     NoMount(What),
     /// Unmounting alone would free nothing.
-    #[error("{what}: {by} holds it, too: nothing would be freed before that lets go")]
+    #[error("{what}: {by} holds it, too, so unmounting would free nothing")]
     HeldBesides {
         /// What was asked for.
         what: What,
@@ -225,7 +225,7 @@ pub enum Refusal {
         by: String,
     },
     /// It has been unmounted, or another is seen in its place.
-    #[error("{what}: {by} is not what is mounted there any more; look again")]
+    #[error("{what}: {by} is no longer what is mounted there; run whyfull again")]
     OtherMount {
         /// What was asked for.
         what: What,
@@ -233,16 +233,16 @@ pub enum Refusal {
         by: String,
     },
     /// On no filesystem that is mounted.
-    #[error("{0}: memory that belongs to no mounted filesystem: nothing would be freed (--force)")]
+    #[error("{0}: memory of no mounted filesystem, so no disk space would be freed (--force)")]
     NotMounted(What),
     /// Only a writer's own descriptor has the offset to be set back.
     #[error("{0}: --truncate takes PID:FD of a descriptor that is open for writing")]
     NoWriter(What),
     /// The filesystem cannot do it.
-    #[error("{0}: this filesystem cannot punch holes; --truncate may do")]
+    #[error("{0}: this filesystem cannot punch holes; try --truncate")]
     NoHoles(What),
     /// Nobody is there to say yes.
-    #[error("standard input is no terminal, so nobody can be asked (--yes releases without asking)")]
+    #[error("standard input is not a terminal, so whyfull cannot ask; --yes releases without asking")]
     NobodyToAsk,
     /// The answer was no.
     #[error("not released")]
@@ -285,5 +285,5 @@ fn name(path: Option<&Path>) -> String {
 
 fn takes(needs: &[Capability]) -> String {
     let names: Vec<&str> = needs.iter().map(|capability| capability.name()).collect();
-    if names.is_empty() { String::new() } else { format!(" (it takes {})", names.join(" and ")) }
+    if names.is_empty() { String::new() } else { format!(" (needs {})", names.join(" and ")) }
 }

@@ -9,25 +9,25 @@ use crate::model::skips;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unable {
     /// No way to do so is known.
-    #[error("no way to read {0} other than by names is known")]
+    #[error("whyfull can read {0} only through names")]
     Filesystem(String),
     /// The rest of it would be read, too.
     #[error("only a part of it is mounted")]
     Part,
     /// What is beneath mount points is to be listed, and files are not told apart here.
-    #[error("names beneath mount points are asked for")]
+    #[error("names under mount points are to be listed")]
     Listed,
     /// Its device cannot be opened.
     #[error("its device cannot be opened: {}", .0.desc())]
     Device(Errno),
     /// It is made in a way that is not known here.
-    #[error("it has features that are not known")]
+    #[error("it has features that whyfull does not know")]
     Features,
     /// Where a mount point lies cannot be told from below.
     #[error("a mount point lies in an encrypted or case-insensitive directory")]
     MountPoint,
     /// What was read makes no sense, however often.
-    #[error("what was read makes no sense: it may be damaged ({check} tells)")]
+    #[error("what was read makes no sense, so it may be damaged ({check} checks it)")]
     Damaged {
         /// The command that tells.
         check: &'static str,

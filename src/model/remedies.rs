@@ -109,10 +109,10 @@ fn end(owner: &Owner<'_>, files: &[&Holder], place: Place<'_>) -> Option<Remedy>
     let known = || files.iter().find_map(|file| warning(file));
     let warning = match owner {
         // The kernel detaches it when nobody uses it any more: drivers/block/loop.c, `loop_clr_fd`.
-        Owner::Loop(_) => Some("it lets go only when nothing is mounted from it: unmount that first"),
+        Owner::Loop(_) => Some("unmount first what is mounted from it, or it keeps the file"),
         Owner::Service(_) => known().or_else(|| files.iter().find_map(|file| owner::foreign(file))),
         Owner::Container { is_nested: true, .. } => known().or(Some(
-            "a container within this one seems to hold it: restarting that one, from within, is enough",
+            "a container inside this one seems to hold it: it is enough to restart that one, from inside",
         )),
         _ => known(),
     };

@@ -121,8 +121,8 @@ impl Kind {
             (Self::Inode, false) => "damaged inodes without known names",
             (Self::UnlinkedList, true) => "damaged list of deleted files",
             (Self::UnlinkedList, false) => "damaged lists of deleted files",
-            (Self::LeftOut, true) => "damaged place that the kernel passed over",
-            (Self::LeftOut, false) => "damaged places that the kernel passed over",
+            (Self::LeftOut, true) => "damaged place that the kernel skipped",
+            (Self::LeftOut, false) => "damaged places that the kernel skipped",
             (Self::Filesystem, true) => "filesystem",
             (Self::Filesystem, false) => "filesystems",
         }

@@ -170,13 +170,11 @@ impl Screen<'_> {
             device::write(self, filesystem);
             if let Some(note) = &filesystem.method_note {
                 self.blank();
-                self.sentence(&format!("Counted by walking through all names, which takes longer: {note}."));
+                self.sentence(&format!("Counted by walking through all names, which takes longer than reading the inode tables: {note}."));
             }
             if let Some(note) = &filesystem.unconfined_note {
                 self.blank();
-                self.sentence(&format!(
-                    "The threads that read its tables kept the right to other system calls: {note}."
-                ));
+                self.sentence(&format!("The threads that read its inode tables are not confined: {note}."));
             }
             skips::list(self, &filesystem.skipped);
         }
@@ -263,16 +261,16 @@ impl Screen<'_> {
         self.sentence(&format!("Nothing is missing: the files you can see add up to {visible} of {used}."));
         let Capacity { size_bytes, available_bytes, .. } = filesystem.capacity;
         if available_bytes.0 < size_bytes.0 / SCARCE_PART && !self.style.directories {
-            self.sentence("What fills it can be seen: add --dirs 10 for the largest directories.");
+            self.sentence("Add --dirs 10 to list the largest directories.");
         }
     }
 
     fn unreachable(&mut self, filesystem: &Filesystem, errno: Option<&str>) {
         let why = match errno {
-            Some("ETIMEDOUT") => "gave no answer in time; it was left alone".to_owned(),
+            Some("ETIMEDOUT") => "did not answer in time and was skipped".to_owned(),
             Some("ENOENT") => "is covered by another mount; no path leads to it".to_owned(),
-            Some("EACCES") => "lies behind a directory that you may not enter".to_owned(),
-            other => format!("cannot be asked ({})", other.unwrap_or("no reason given")),
+            Some("EACCES") => "is in a directory that you may not enter".to_owned(),
+            other => format!("could not be examined ({})", other.unwrap_or("no reason given")),
         };
         self.titled(&format!("{}  {why}", self.identity(filesystem)), filesystem);
         self.blank();

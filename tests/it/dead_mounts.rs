@@ -195,11 +195,11 @@ fn a_read_that_is_never_answered() {
     let mut errors = BufReader::new(command.stderr.take().unwrap());
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
-    assert_eq!(line, "whyfull: nothing has moved for 600ms: a filesystem may not answer (Ctrl-C gives up)\n");
+    assert_eq!(line, "whyfull: no progress for 600ms: a filesystem may not be answering (Ctrl-C gives up)\n");
     kill(Pid::from_raw(command.id().cast_signed()), Signal::SIGINT).unwrap();
     let mut rest = String::new();
     errors.read_to_string(&mut rest).unwrap();
-    let said = "whyfull: interrupted while a filesystem did not answer; the unfinished copy is gone\n";
+    let said = "whyfull: interrupted while a filesystem did not answer; the unfinished copy was removed\n";
     assert_eq!(rest, said);
     let status = wait(&mut command, BOUND).expect("it ends");
     assert_eq!(status.signal(), Some(libc::SIGINT));

@@ -100,7 +100,7 @@ fn only_the_reserve_is_left() {
     let message = &found[0].2;
     assert_eq!((found.len(), found[0].0.as_str()), (1, "only_reserve_left"), "{found:#?}");
     let source = source(fs.path());
-    assert_has(message, &["reserved for root is left", &format!("`tune2fs -m 1 {source}`")]);
+    assert_has(message, &["that are reserved for root are left", &format!("`tune2fs -m 1 {source}`")]);
     tool("tune2fs", &["-m", "1", &source].map(OsStr::new));
     assert_eq!(findings(fs.path()), []);
 }
@@ -232,10 +232,10 @@ fn an_image_that_cannot_be_filled() {
     image(&path, 64 * MIB, "mkfs.ext4", &["-q", "-F", "-O", "^has_journal"]);
     let fs = Filesystem::of_image(&path, "");
     let told = message(fs.path(), "image_without_space", "warning");
-    assert_has(&told, &[path.to_str().unwrap(), "only 15.", "MiB are available where that lies"]);
+    assert_has(&told, &[path.to_str().unwrap(), "only 15.", "MiB are available where that file is stored"]);
     fill(&host.path().join("filler"));
     let told = message(fs.path(), "image_without_space", "critical");
-    assert_has(&told, &["but only 0 B are available where that lies"]);
+    assert_has(&told, &["but only 0 B are available where that file is stored"]);
 
     // The name leads to another file, as it may in another mount namespace.
     mount_tmpfs(host.path(), 2 * MIB, MsFlags::empty());
@@ -338,7 +338,7 @@ fn metadata_is_nearly_full_and_its_data_moved_together() {
     });
     assert!(scarce > Some(1));
     let told = message(fs.path(), "metadata_full", "warning");
-    assert_has(&told, &["its metadata can grow by 1", "MiB of what is set aside for data are unused: "]);
+    assert_has(&told, &["its metadata can grow by only 1", "MiB that are set aside for data are unused: "]);
     let [balance] = commands(&told).try_into().unwrap();
     assert!(carry_out(&balance), "{balance:?}");
     assert_eq!(findings(fs.path()), []);

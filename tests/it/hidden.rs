@@ -154,7 +154,7 @@ fn a_mount_point_stands_for_what_lies_beneath_it() {
     let both = hidden(&covered).arg(&beside).report();
     assert!(entry(only(&both), &beside)["largest"].is_array(), "{both:#}");
     let run = hidden(&covered).run();
-    let (_, table) = run.text().split_once("Hidden beneath mount points:").unwrap();
+    let (_, table) = run.text().split_once("Hidden under mount points:").unwrap();
     assert!(!table.contains(beside.to_str().unwrap()), "{run:?}");
 
     // A directory on what is mounted there is on that filesystem, as always.
@@ -238,7 +238,7 @@ fn where_nothing_is_hidden_that_is_said() {
     fs::create_dir(&covered).unwrap();
     mount_tmpfs(&covered, MIB, MsFlags::empty());
     let text = hidden(&covered).run();
-    let expected = format!("Nothing lies beneath {}", covered.display());
+    let expected = format!("No files lie under {}", covered.display());
     assert!(text.text().contains(&expected), "{text:?}");
 }
 

@@ -75,7 +75,7 @@ fn a_queue_that_cannot_be_looked_into_is_named_as_a_reason() {
         // Other tests have sockets of that kind, too.
         assert!(number(&reason(fs, "sockets_with_queued_descriptors")["count"]) >= 1, "{fs:#}");
         let text = whyfull().arg(disk.path()).run();
-        assert!(text.text().contains("Nobody was found who holds it."), "{text:?}");
+        assert!(text.text().contains("No holder was found for it."), "{text:?}");
         assert!(text.text().replace('\n', " ").contains("with queued descriptors"), "{text:?}");
         // Where there is no list to tell that something is missing, the report is not complete.
         let path = format!("/proc/{}/fd/{}", holder.pid(), holder.fd());
@@ -258,10 +258,10 @@ fn in_a_deleted_subvolume() {
     let bytes: u64 = files.iter().map(Holder::bytes).sum();
     assert_eq!(row(of, "unlinked_open"), i128::from(bytes + inside.bytes()));
     let text = whyfull().arg(fs.path()).run();
-    assert!(text.text().contains("A deleted subvolume is kept"), "{text:?}");
+    assert!(text.text().contains("A deleted subvolume stays on the disk"), "{text:?}");
     assert!(text.text().contains(&format!("{}:cwd", inside.pid())), "{text:?}");
     let text = whyfull().arg("deleted").arg(fs.path()).run();
-    assert!(text.text().contains("A deleted subvolume is kept"), "{text:?}");
+    assert!(text.text().contains("A deleted subvolume stays on the disk"), "{text:?}");
     assert!(text.text().contains("3 deleted subvolumes"), "{text:?}");
 }
 

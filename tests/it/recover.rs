@@ -218,10 +218,10 @@ fn nothing_is_overwritten() {
     let holder = Holder::start("fd", &fs.path().join("file"));
     let existing = out.path().join("existing");
     fs::write(&existing, "mine").unwrap();
-    recover(&holder.what(), &existing).refused("is there already");
+    recover(&holder.what(), &existing).refused("exists already");
     // Also not the one of that name in a directory.
     fs::write(out.path().join("file"), "mine").unwrap();
-    recover(&holder.what(), out.path()).refused("is there already");
+    recover(&holder.what(), out.path()).refused("exists already");
     let link = out.path().join("link");
     symlink(&existing, &link).unwrap();
     let dangling = out.path().join("dangling");
@@ -233,7 +233,7 @@ fn nothing_is_overwritten() {
     assert_eq!(fs::read(&existing).unwrap(), b"mine");
     let fifo = out.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    recover(&holder.what(), &fifo).arg("--force").refused("no ordinary file");
+    recover(&holder.what(), &fifo).arg("--force").refused("not a regular file");
     recover(&holder.what(), &out.path().join("missing/")).refused("Not a directory");
     recover(&holder.what(), &out.path().join("missing/copy")).refused("No such file");
 
@@ -382,7 +382,7 @@ fn all_of_them() {
         kept.contains(&"log".to_owned()) && kept.iter().any(|name| name.starts_with("log.inode-")),
         "{kept:?}"
     );
-    all.refused("is there already");
+    all.refused("exists already");
 
     // What does not fit is told, and the rest is saved.
     let large = Holder::start_sized("fd", &fs.path().join("large"), 8 * MIB);

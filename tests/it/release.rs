@@ -207,7 +207,7 @@ fn it_asks_first() {
     let holder = Holder::start("append", &fs.path().join("log"));
     let run = release(&holder.what());
     let blocks = || fs::metadata(holder.file()).unwrap().blocks() * 512;
-    run.refused("no terminal");
+    run.refused("not a terminal");
     let plan = run.clone().arg("--dry-run").run();
     assert_eq!(plan.code(), Some(0), "{plan:?}");
     for words in

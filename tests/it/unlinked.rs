@@ -27,7 +27,7 @@ fn where_nothing_is_held_no_process_is_read() {
         assert_eq!(report["complete"], true, "{report:#}");
         assert_eq!(row(only(&report), "unlinked_unattributed"), 0);
         let text = whyfull().arg("deleted").arg(fs.path()).run();
-        assert!(text.text().contains("list none"), "{text:?}");
+        assert!(text.text().contains("list no deleted files"), "{text:?}");
         assert_eq!(text.code(), Some(0), "{text:?}");
     }
     // tmpfs keeps no list.

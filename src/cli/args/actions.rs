@@ -19,11 +19,11 @@ pub(super) const RECOVER_USAGE: &str = "whyfull recover [OPTIONS] <WHAT> <DEST>\
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Recover {
-    /// PID:FD, PID:map, PID:exe or inode:N, as the table of holders prints it
+    /// PID:FD, PID:map, PID:exe or inode:N, as the table of deleted files prints it
     #[arg(value_name = "WHAT", required_unless_present = "all")]
     what: Option<What>,
 
-    /// A path where nothing is yet, or a directory, in which the copy gets the file's last name
+    /// A path that does not exist yet, or a directory, in which the copy gets the file's last name
     #[arg(value_name = "DEST", required_unless_present = "all")]
     destination: Option<PathBuf>,
 
@@ -34,7 +34,7 @@ pub(crate) struct Recover {
     #[command(flatten)]
     which: Which,
 
-    /// Go on with what is written until the holder closes the file
+    /// Keep copying what is written until the holder closes the file
     #[arg(long)]
     follow: bool,
 
@@ -46,7 +46,7 @@ pub(crate) struct Recover {
     #[arg(long)]
     sync: bool,
 
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(short, long)]
     force: bool,
 
@@ -58,18 +58,18 @@ pub(crate) struct Recover {
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Release {
-    /// PID:FD, PID:map or inode:N, as the table of holders prints it
+    /// PID:FD, PID:map or inode:N, as the table of deleted files prints it
     #[arg(value_name = "WHAT")]
     what: What,
 
     #[command(flatten)]
     which: Which,
 
-    /// Empty it and set its writer's offset back, instead of punching a hole
+    /// Truncate the file and reset its writer's offset, instead of punching a hole
     #[arg(long)]
     truncate: bool,
 
-    /// Unmount inode:N, which nothing but mounts keeps, in whatever mount namespace they are
+    /// Unmount inode:N, in any mount namespace, if only mounts keep it
     #[arg(long, requires = "filesystem", conflicts_with_all = ["truncate", "force", "inode"])]
     pub(crate) unmount: bool,
 
@@ -81,7 +81,7 @@ pub(crate) struct Release {
     #[arg(long, conflicts_with = "yes")]
     pub(crate) dry_run: bool,
 
-    /// Also the disk of a loop device, and with --truncate what is mapped
+    /// Also release the disk of a loop device or, with --truncate, a mapped file
     #[arg(short, long)]
     force: bool,
 
@@ -92,11 +92,11 @@ pub(crate) struct Release {
 /// Which file it is, besides WHAT.
 #[derive(Clone, Debug, clap::Args)]
 struct Which {
-    /// Refuse unless the file has this inode number: nothing else has taken its place
+    /// Refuse if the inode number is not N, because another file has taken its place
     #[arg(long, value_name = "N")]
     inode: Option<u64>,
 
-    /// For inode:N and --all: on the filesystem that holds PATH
+    /// With inode:N or --all: look on the filesystem that holds PATH
     #[arg(long, value_name = "PATH")]
     filesystem: Option<PathBuf>,
 }
@@ -109,7 +109,7 @@ pub(crate) struct Basics {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Wait this long for a filesystem that does not answer
+    /// Give up on a filesystem that does not answer for this long
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
 

@@ -42,7 +42,7 @@ pub(super) fn preserve(source: &File, copy: &File) -> Result<Vec<String>, Failur
     let (was, is) = (mode & 0o7777, bits);
     if bits != mode & 0o777 {
         notes.push(format!(
-            "Its mode was {was:04o} and is {is:04o}: more could give others what they did not have."
+            "Its mode was {was:04o} and is {is:04o}: the full mode could give others new rights."
         ));
     } else if was != is {
         notes.push(format!(

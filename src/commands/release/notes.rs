@@ -28,18 +28,18 @@ pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<Str
     if method == ReleaseMethod::Truncate && processes(file).filter(|process| process.fd.is_some()).count() > 1
     {
         notes.push(
-            "Several descriptors lead to it: those opened apart from this one keep their offsets, and what \
-             is written there makes the file long again, with a hole before it."
+            "Several descriptors lead to it. Those that were opened separately keep their offsets: a write \
+             there makes the file long again, with a hole before the new data."
                 .to_owned(),
         );
     }
     if file.held_by.is_empty() {
         notes.push(
-            "No process was found that holds it: the kernel may, or a program out of sight.".to_owned(),
+            "No process was found that holds it. The kernel or a hidden program may hold it.".to_owned(),
         );
     }
     if unseen > 0 {
-        notes.push(format!("{unseen} of the processes could not be looked into, and may hold it, too."));
+        notes.push(format!("{unseen} of the processes could not be inspected and may hold it, too."));
     }
     notes
 }
@@ -94,7 +94,7 @@ pub(super) fn on_growth(appended: Bytes, is_as_asked: bool) -> Vec<String> {
 pub(super) fn on_result(freed: Bytes, regained: Option<Gap>, left: Bytes) -> Vec<String> {
     let mut notes = Vec::new();
     match regained {
-        None => notes.push("The filesystem does not tell how much of it is in use.".to_owned()),
+        None => notes.push("The filesystem does not report how much of it is used.".to_owned()),
         Some(regained) if regained < Gap::from(freed) => notes.push(
             "df shows less than that: others have written meanwhile, blocks are shared with a snapshot or a \
              copy, or the filesystem is still freeing."
@@ -112,7 +112,7 @@ pub(super) fn on_result(freed: Bytes, regained: Option<Gap>, left: Bytes) -> Vec
     if left > Bytes::ZERO {
         let left = Units::Binary.format(left);
         notes.push(format!(
-            "The file occupies {left} again or still: written meanwhile, or its own bookkeeping."
+            "The file still occupies {left}: new data, or the filesystem's own records of it."
         ));
     }
     notes

@@ -103,7 +103,7 @@ impl Plan {
             .and_then(|(root, used)| super::blocks::regained(&root, used, freed, timeout));
         let mut notes: Vec<String> = failures.iter().map(ToString::to_string).collect();
         if freed == Bytes::ZERO && self.file.bytes > Bytes::ZERO && failures.is_empty() {
-            notes.push("Something else holds it by now: look again.".to_owned());
+            notes.push("Something else holds it now: run whyfull again.".to_owned());
         }
         notes.extend(super::notes::on_result(freed, regained, Bytes::ZERO));
         Ok(Released {

@@ -53,8 +53,8 @@ pub(super) fn absurd(whole: Bytes, free: Bytes) -> String {
 
 pub(super) fn image(image: &Image, needed: Bytes) -> String {
     format!(
-        "its disk is the sparse file {}, which may still need {}, but only {} are available where that \
-         lies: make room there, or writing here fails",
+        "its disk is the sparse file {}, which may still need {}, but only {} are available where that file \
+         is stored: make room there, or writing here fails",
         escape::path(&image.path),
         size(needed),
         size(image.available)
@@ -117,7 +117,7 @@ impl<'a> Names<'a> {
     pub(super) fn counters(&self, whole: Bytes, free: Bytes) -> String {
         let (size, free) = (size(whole), size(free));
         format!(
-            "its own counters are wrong: of {size} {free} are said to be free, and no sum can be right: {}",
+            "its own counters are wrong, so no sum can be right: they say that {free} of {size} are free: {}",
             self.check()
         )
     }
@@ -131,18 +131,18 @@ impl<'a> Names<'a> {
         let at = &self.mountpoint;
         let (state, without_space) = match severity {
             Severity::Warning => {
-                (format!("its metadata can grow by {} only", size(chunks.metadata_left)), String::new())
+                (format!("its metadata can grow by only {}", size(chunks.metadata_left)), String::new())
             }
             Severity::Critical => (
                 "its metadata is full, and it may refuse to store anything".to_owned(),
                 format!(
-                    "; if there is no space even for that, -dusage=0 takes none, deleting files makes some, \
-                     and `btrfs device add DEVICE {at}` lends it some until `btrfs device remove DEVICE {at}`"
+                    "; if that fails for lack of space, try -dusage=0, which needs none, delete files, or lend \
+                     it a disk with `btrfs device add DEVICE {at}` until `btrfs device remove DEVICE {at}`"
                 ),
             ),
         };
         format!(
-            "{state}, though {} of what is set aside for data are unused: `btrfs balance start -dusage={} {at}` \
+            "{state}, though {} that are set aside for data are unused: `btrfs balance start -dusage={} {at}` \
              gives some of that back by moving data together, which keeps the disk busy{without_space}",
             size(chunks.data.saturating_sub(chunks.data_used)),
             balance(chunks)
@@ -154,8 +154,8 @@ impl<'a> Names<'a> {
         let number = if count == 1 { String::new() } else { format!("{} ", grouped(count as u64)) };
         format!(
             "{number}{what} {keep} files that are deleted or overwritten elsewhere, and their space: `btrfs \
-             subvolume list -s {}` lists them, and `btrfs subvolume delete PATH` frees, little by little, \
-             what only that one has, which is lost",
+             subvolume list -s {}` lists them, and `btrfs subvolume delete PATH` deletes one and frees, \
+             little by little, what only that one has",
             self.mountpoint
         )
     }
@@ -175,7 +175,7 @@ impl<'a> Names<'a> {
         };
         let whom = capacity.reserved_for();
         format!(
-            "only what is reserved for {whom} is left, {} of {}, and others can store nothing: {advice}",
+            "only the {} of {} that are reserved for {whom} are left, so nobody else can write: {advice}",
             size(capacity.reserved_bytes),
             size(capacity.size_bytes)
         )
@@ -183,8 +183,8 @@ impl<'a> Names<'a> {
 
     pub(super) fn memory_limit(&self, left: Bytes, limit: Bytes) -> String {
         format!(
-            "{} of the {} that it may hold are left: `mount -o remount,size={} {}` raises the limit, and \
-             what it holds takes up memory",
+            "only {} of the {} that it may hold are left: `mount -o remount,size={} {}` raises the limit, but \
+             its files take up memory",
             size(left),
             size(limit),
             raised(limit),
@@ -196,7 +196,7 @@ impl<'a> Names<'a> {
         let command = self.line(self.tools.unlimited_directories, 1);
         let advice = command.map(|command| format!(": `{command}` lifts that")).unwrap_or_default();
         format!(
-            "the directory {} may not grow, its names take up {} and max_dir_size_kb allows {}{advice}",
+            "the directory {} cannot grow: its names take up {} and max_dir_size_kb allows {}{advice}",
             escape::path(path),
             size(length),
             size(limit),
@@ -207,8 +207,8 @@ impl<'a> Names<'a> {
         let command = self.line(self.tools.large_directories, 1);
         let or = command.map(|command| format!(", or `{command}` and mount it anew")).unwrap_or_default();
         format!(
-            "the directory {} may refuse new names, as they take up {} and its index is {percent} % full: \
-             spread its files over several directories{or}",
+            "the directory {} may refuse new names: they take up {} and its index is {percent} % full; spread \
+             its files over several directories{or}",
             escape::path(path),
             size(length),
         )

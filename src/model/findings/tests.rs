@@ -127,13 +127,16 @@ fn the_reserve_is_told_when_only_that_is_left() {
     assert_eq!(only(&with(0, Traits::default())), None, "is nobody's");
     assert_eq!(
         with(0, ext4())[0].message,
-        "only what is reserved for root is left, 5.0 GiB of 100.0 GiB, and others can store nothing: \
+        "only the 5.0 GiB of 100.0 GiB that are reserved for root are left, so nobody else can write: \
          `tune2fs -m 1 /dev/sdb1` reserves 1 % only"
     );
     let theirs =
         Capacity { available_bytes: Bytes(0), reserved_bytes: Bytes(GIB), reserved_gid: Some(7), ..roomy() };
     let message = &found_on(ext4(), &theirs, &Limits::default())[0].message;
-    assert!(message.contains("reserved for root and GID 7 is left, 1.0 GiB"), "{message}");
+    assert!(
+        message.contains("only the 1.0 GiB of 100.0 GiB that are reserved for root and GID 7 are left"),
+        "{message}"
+    );
     assert!(message.ends_with("delete files"), "{message}");
 }
 
@@ -163,7 +166,7 @@ fn metadata_is_full_when_it_cannot_grow_though_data_could() {
     assert_eq!(only(&warned), told(Severity::Warning));
     assert_eq!(
         warned[0].message,
-        "its metadata can grow by 16.0 MiB only, though 30.0 GiB of what is set aside for data are unused: \
+        "its metadata can grow by only 16.0 MiB, though 30.0 GiB that are set aside for data are unused: \
          `btrfs balance start -dusage=67,limit=7 '/srv/it'\\''s'` gives some of that back by moving data \
          together, which keeps the disk busy"
     );
@@ -231,9 +234,9 @@ fn a_directory_that_may_not_grow_is_told() {
     assert_eq!(only(&full), Some((FindingCode::DirectoryIndexFull, Severity::Warning)));
     assert_eq!(
         full[0].message,
-        "the directory /srv/many\\nnames may refuse new names, as they take up 10.0 MiB and its index is \
-         66 % full: spread its files over several directories, or `tune2fs -O large_dir /dev/sdb1` and mount \
-         it anew"
+        "the directory /srv/many\\nnames may refuse new names: they take up 10.0 MiB and its index is 66 % \
+         full; spread its files over several directories, or run `tune2fs -O large_dir /dev/sdb1` and mount it \
+         again"
     );
     assert_eq!(only(&with(None, at(17))), None);
 }

@@ -87,11 +87,11 @@ pub(super) fn warning(file: &Holder) -> Option<&'static str> {
     };
     let extension = extension(file);
     if commands(|command| DATABASES.contains(&command)) || DATABASE_FILES.contains(&extension) {
-        Some("a database: stop it in its own way")
+        Some("a database: stop it with its own command")
     } else if commands(|command| command.starts_with("qemu-")) || IMAGE_FILES.contains(&extension) {
-        Some("the disk of a virtual machine, or an image: shut down first what uses it")
+        Some("the disk of a virtual machine, or an image: first shut down what uses it")
     } else if processes().any(|process| process.via == "map") && !is_library(file) {
-        Some("mapped into memory: stop the program in its own way")
+        Some("mapped into memory: stop the program with its own command")
     } else {
         None
     }

@@ -101,7 +101,9 @@ pub(super) fn foreign(file: &Holder) -> Option<&'static str> {
     if processes.iter().any(is_anothers) {
         Some("a process that the service runs for a user holds it, too, and may outlive the restart")
     } else if file.uid >= PEOPLE_FROM && !processes.iter().any(opened_by_its_owner) {
-        Some("the file is a user's, who may have sent the service a descriptor of it, and may do so again")
+        Some(
+            "the file belongs to a user, who may have sent the service a descriptor of it and can do so again",
+        )
     } else {
         None
     }

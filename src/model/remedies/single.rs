@@ -28,7 +28,7 @@ pub(super) fn release(file: &Holder, by_number: Option<&Path>) -> Option<Remedy>
     if !is_worth_it(file) || by_kernel || is_held(file, "exe") || is_held(file, "map") {
         return None;
     }
-    let nobody = file.held_by.is_empty().then_some("nobody was found who holds it: the kernel itself may");
+    let nobody = file.held_by.is_empty().then_some("no holder was found: the kernel itself may use it");
     let command = [words(&["whyfull", "release"]), named(file, by_number)?].concat();
     Some(Remedy {
         inode: Some(file.inode),

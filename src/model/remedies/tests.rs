@@ -147,7 +147,7 @@ fn containers_are_restarted_by_what_runs_them() {
     let nested = Process { nested_container: Some("b".repeat(64)), ..inside(Some(Runtime::Docker)) };
     let outer = advise(&[held(4, 2, vec![nested])], &[], on(true)).remove(1);
     assert_eq!(outer.command.join(" "), "docker restart 0123456789ab");
-    assert!(outer.warning.unwrap().contains("a container within"));
+    assert!(outer.warning.unwrap().contains("a container inside"));
     let both = held(4, 2, vec![inside(Some(Runtime::Docker)), log(6, "tail", None)]);
     assert_eq!(commands(both)[1], "whyfull release 5:7 --inode 4");
 }

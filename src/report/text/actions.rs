@@ -39,13 +39,13 @@ pub fn render_index(index: &Index, style: &Style) -> String {
     let recovered = index.files.iter().filter(|file| file.copied.is_some()).count();
     let of = index.files.len();
     let files = if of == 1 { "deleted file" } else { "deleted files" };
-    let told = index.index.as_deref().map(|index| format!("; {} tells of each", screen.path(index)));
+    let told = index.index.as_deref().map(|index| format!("; {} lists them", screen.path(index)));
     screen.sentence(&format!("Recovered {recovered} of {of} {files}{}.", told.unwrap_or_default()));
     if !index.skipped.is_empty() {
         let skipped = index.skipped.len();
         let is_process = |skipped: &Skipped| skipped.kind == Kind::Process;
         let what = if index.skipped.iter().all(is_process) { "of the processes" } else { "things" };
-        screen.sentence(&format!("There may be more: {skipped} {what} could not be looked into."));
+        screen.sentence(&format!("There may be more: {skipped} {what} could not be inspected."));
     }
     screen.text
 }
@@ -67,12 +67,12 @@ pub fn render_plan(plan: &Released, style: &Style) -> String {
              was in it is lost for good."
         ),
         ReleaseMethod::Truncate => format!(
-            "The {bytes} will be freed, and the program writes on at the beginning of an empty file. What was in \
-             it is lost for good."
+            "The {bytes} will be freed, and the program goes on writing at the beginning of an empty file. What \
+             was in it is lost for good."
         ),
         ReleaseMethod::Unmount => format!(
-            "That will be unmounted, by whyfull itself: no other program is run. Then the {bytes} are free, and what \
-             was in it is lost for good."
+            "whyfull unmounts that itself and runs no other program. This frees the {bytes}. What was in the file is \
+             lost for good."
         ),
     });
     notes(&mut screen, &plan.notes);
@@ -101,7 +101,7 @@ pub fn render_released(released: &Released, style: &Style) -> String {
             format!("df shows {} more in use", style.units.format(regained.magnitude()))
         }
         Some(regained) => format!("df regained {}", style.units.format(regained.magnitude())),
-        None => "df was not to be had".to_owned(),
+        None => "df gave no figure".to_owned(),
     };
     let holders: Vec<String> = released.file.held_by.iter().map(|held_by| holder(&screen, held_by)).collect();
     screen.sentence(&format!("Freed {freed} of {name}; {regained}."));
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn recovered() {
         let (tool, what) = (Tool { name: "whyfull", version: "0" }, "1841:412".to_owned());
-        let copied = copied(CopyMethod::Reflink, &["It was cut to 3 B while it was copied."]);
+        let copied = copied(CopyMethod::Reflink, &["It was truncated to 3 B while it was copied."]);
         let file = file(Some("/var/log/server\n.log.3"));
         let recovered = Recovered { schema_version: SCHEMA_VERSION, tool, what, file, copied };
         insta::assert_snapshot!(render_recovered(&recovered, &style()));

@@ -16,7 +16,7 @@ pub fn render(report: &Deleted, style: &Style) -> String {
     screen.sentence(&summary(report, style));
     let interval = report.interval_ms.map(Duration::from_millis);
     if report.holders.iter().any(|holder| holder.bytes > Bytes::ZERO) {
-        screen.sentence("du does not find them; df counts them until the last holder lets go.");
+        screen.sentence("du does not count them; df counts them until the last holder closes them.");
         screen.blank();
         if report.sums.is_empty() {
             tables::holders(&mut screen, &report.holders, interval);
@@ -141,7 +141,7 @@ fn footer(report: &Deleted) -> String {
     let end = if skipped { "see --verbose for what was skipped" } else { "nothing was skipped" };
     let time = elapsed(report.run.elapsed_ms);
     if processes == 0 {
-        return format!("The filesystems themselves list none, so no process was read; {time}.");
+        return format!("The filesystems list no deleted files, so no process was read; {time}.");
     }
     format!("Read {} {noun} in {time}; {end}.", grouped(processes))
 }

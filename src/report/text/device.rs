@@ -24,12 +24,12 @@ fn uncounted(capacity: &Capacity, units: Units) -> Option<String> {
     // Some names have a comma in them.
     let part = |part: &Detail| format!("{} ({})", units.format(part.bytes.magnitude()), part.name);
     let parts: Vec<String> = parts.iter().map(part).collect();
-    Some(format!("Of the device's {device} df does not count {}.", list(&parts)))
+    Some(format!("df does not count {} of the device's {device}.", list(&parts)))
 }
 
 fn reserve(capacity: &Capacity, units: Units) -> Option<String> {
     let (blocks, clusters) = (capacity.reserved_blocks_bytes?, capacity.reserved_clusters_bytes?);
-    let for_itself = "ext4 itself, to write out what it has accepted".to_owned();
+    let for_itself = "ext4 itself, for data that it still has to write out".to_owned();
     let parts = [(blocks, capacity.reserved_for()), (clusters, for_itself)].into_iter();
     let parts = parts.filter(|(bytes, _)| *bytes > Bytes::ZERO);
     let parts: Vec<String> =
@@ -41,7 +41,7 @@ fn reserve(capacity: &Capacity, units: Units) -> Option<String> {
     let left = if free >= blocks + clusters || free != capacity.reserved_bytes {
         String::new()
     } else if free == Bytes::ZERO {
-        " Nothing of that is left.".to_owned()
+        " None of that is left.".to_owned()
     } else {
         format!(" Only {} of that are left.", units.format(free))
     };

@@ -17,13 +17,13 @@ pub(super) fn list(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         return nothing(screen, filesystem, &empty);
     }
     screen.blank();
-    screen.sentence("Hidden beneath mount points:");
+    screen.sentence("Hidden under mount points:");
     screen.blank();
     let (shown, rest) = full.split_at(screen.style.top.max(1).min(full.len()));
     let columns = [
         column("SIZE", Align::Right),
         expendable("FILES", Align::Right, 1),
-        column("MOUNT POINT, AND WHAT IS BENEATH", Align::GivesWay),
+        column("MOUNT POINT AND WHAT IT HIDES", Align::GivesWay),
     ];
     let rows: Vec<Vec<String>> = shown.iter().flat_map(|hidden| rows(screen, hidden)).collect();
     table::write(screen, &columns, &rows);
@@ -56,11 +56,11 @@ fn nothing(screen: &mut Screen<'_>, filesystem: &Filesystem, empty: &[&Hidden]) 
         }
         [one] => {
             let path = screen.path(&one.mountpoint);
-            format!("Nothing lies beneath {path} but what it is mounted on: {bytes}.")
+            format!("No files lie under {path}. The directory itself takes up {bytes}.")
         }
         all => {
             let count = grouped(all.len() as u64);
-            format!("Nothing lies beneath the {count} mount points but what they are mounted on: {bytes}.")
+            format!("No files lie under the {count} mount points. Their directories take up {bytes}.")
         }
     };
     screen.blank();

@@ -19,7 +19,7 @@ pub(super) fn write(screen: &mut Screen<'_>, filesystem: &Filesystem) {
         return;
     }
     screen.blank();
-    screen.line("What would free it:");
+    screen.line("To free it:");
     screen.blank();
     let amounts: Vec<String> =
         shown.iter().map(|remedy| screen.style.units.format(remedy.frees_bytes)).collect();
@@ -116,9 +116,9 @@ fn command(screen: &Screen<'_>, remedy: &Remedy) -> String {
 fn note(remedy: &Remedy) -> &'static str {
     match remedy.action {
         Action::ReopenLogs => "(reopens its logs)",
-        Action::RestartUnit | Action::RestartContainer => "(the deleted data is gone then)",
+        Action::RestartUnit | Action::RestartContainer => "(the deleted data is lost)",
         Action::DetachLoop | Action::Unmount | Action::Release => "(its data is lost)",
-        Action::ListHidden => "(lists what is covered)",
+        Action::ListHidden => "(lists the hidden files)",
         Action::Recover => "",
     }
 }

@@ -73,7 +73,7 @@ fn sentence(screen: &mut Screen<'_>, filesystem: &Filesystem, scale: Scale) -> i
     }
     let (used, text) = (units.format(used), scale.text_of(gap));
     screen.sentence(&format!(
-        "The files you can see add up to {visible}. The filesystem holds {used}. The {text} between:"
+        "The files you can see add up to {visible}, but {used} are used. The other {text} are:"
     ));
     gap
 }
@@ -139,7 +139,7 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
         }
         Cause::Shared | Cause::Metadata => largest_part(row).to_owned(),
         Cause::Unreachable => match filesystem.traits.tools.repair {
-            Some(command) => format!("nothing leads to it: {}", command.program()),
+            Some(command) => format!("run {} to free it", command.program()),
             None => "nothing leads to it".to_owned(),
         },
         Cause::Reservation => "data in memory".to_owned(),

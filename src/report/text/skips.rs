@@ -25,11 +25,11 @@ pub(super) struct Context<'a> {
 pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, alone: bool, as_root: bool) {
     if filesystem.skipped.iter().any(|skipped| skipped.kind == Kind::Outside) {
         let what = if filesystem.traits.is_overlay() {
-            "This is an overlay. Its files are on a filesystem that cannot be seen from here:".to_owned()
+            "This is an overlay. Its files are on a filesystem that cannot be seen from here.".to_owned()
         } else {
-            format!("Only {} of this filesystem is mounted here:", screen.path(&filesystem.root))
+            format!("Only {} of this filesystem is mounted here.", screen.path(&filesystem.root))
         };
-        paragraph(screen, &format!("{what} what else is on it is not counted as visible."));
+        paragraph(screen, &format!("{what} The rest of that filesystem is not counted as visible."));
     }
     // What lies outside has been told, unless there is a way to it.
     let told = |skipped: &&Skipped| {
@@ -69,7 +69,7 @@ pub(super) fn write(screen: &mut Screen<'_>, skipped: &[&Skipped], context: &Con
         let what = counts(&denied, processes);
         if context.as_root {
             let needs = distinct(denied.iter().filter_map(|skipped| skipped.needs));
-            paragraph(screen, &format!("Not looked into: {what}. That takes {}.", in_words(&needs)));
+            paragraph(screen, &format!("Could not be inspected: {what}. This needs {}.", in_words(&needs)));
         } else {
             paragraph(screen, &format!("You may not look into {what}. To see them:"));
             screen.blank();
@@ -92,7 +92,7 @@ fn damage(screen: &mut Screen<'_>, skipped: &[&Skipped]) {
         let words: Vec<String> = check.iter().map(|word| shell(word, screen.style.unicode)).collect();
         paragraph(
             screen,
-            "That is damage, of the filesystem or of its disk. Once it is unmounted, this says how, and changes nothing:",
+            "The filesystem or its disk is damaged. Unmount it, then run this check, which changes nothing:",
         );
         screen.blank();
         screen.line(&format!("      sudo {}", words.join(" ")));

@@ -28,7 +28,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
         column("PID:FD", Align::Left),
         expendable("PROCESS", Align::Left, 1),
         expendable(if with_unit { "UNIT" } else { "" }, Align::Left, 3),
-        column("FILE, AS LAST NAMED", Align::GivesWay),
+        column("LAST KNOWN PATH", Align::GivesWay),
         expendable("WRITTEN", Align::Left, 2),
     ];
     let names = &*screen;
@@ -57,7 +57,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
     }
 }
 
-/// `Nobody was found who holds 2 of them. What may: 1 process that could not be inspected.`
+/// `No holder was found for 2 of them. Possible holders: 1 process that could not be inspected.`
 pub(super) fn unattributed(screen: &mut Screen<'_>, holders: &[Holder], reasons: &[UnattributedReason]) {
     let count = holders.iter().filter(|holder| holder.held_by.is_empty()).count();
     if count == 0 {
@@ -66,9 +66,10 @@ pub(super) fn unattributed(screen: &mut Screen<'_>, holders: &[Holder], reasons:
     let of_them =
         if holders.len() == 1 { "it".to_owned() } else { format!("{} of them", grouped(count as u64)) };
     let reasons: Vec<String> = reasons.iter().map(reason).collect();
-    let may = if reasons.is_empty() { String::new() } else { format!(" What may: {}.", list(&reasons)) };
+    let may =
+        if reasons.is_empty() { String::new() } else { format!(" Possible holders: {}.", list(&reasons)) };
     screen.blank();
-    screen.sentence(&format!("Nobody was found who holds {of_them}.{may}"));
+    screen.sentence(&format!("No holder was found for {of_them}.{may}"));
 }
 
 fn reason(reason: &UnattributedReason) -> String {
@@ -103,7 +104,7 @@ pub(super) fn subvolumes(screen: &mut Screen<'_>, holders: &[Holder]) {
     by.extend((more > 0).then(|| format!("{} more", grouped(more as u64))));
     screen.blank();
     screen.sentence(&format!(
-        "A deleted subvolume is kept as long as one of its files is held, with all that was in it: by {}.",
+        "A deleted subvolume stays on the disk, with all that is in it, while one of its files is held. Holders: {}.",
         list(&by)
     ));
 }

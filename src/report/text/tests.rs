@@ -244,16 +244,16 @@ fn what_mount_points_hide() {
     insta::assert_snapshot!("hidden_listed", screen(&report(vec![disk.clone()]), &style));
     let of = |hidden| {
         let screen = screen(&report(vec![Filesystem { hidden, ..disk.clone() }]), &style);
-        screen.lines().find(|line| line.starts_with("Nothing")).unwrap_or_default().to_owned()
+        screen.lines().find(|line| line.starts_with("No")).unwrap_or_default().to_owned()
     };
     assert_eq!(of(vec![]), "Nothing is mounted on /, so nothing is hidden there.");
     assert_eq!(
         of(vec![empty("/proc", Some(vec![]))]),
-        "Nothing lies beneath /proc but what it is mounted on: 4.0 KiB."
+        "No files lie under /proc. The directory itself takes up 4.0 KiB."
     );
     assert_eq!(
         of(disk.hidden[1..].to_vec()),
-        "Nothing lies beneath the 2 mount points but what they are mounted on: 8.0 KiB."
+        "No files lie under the 2 mount points. Their directories take up 8.0 KiB."
     );
 }
 
@@ -378,7 +378,7 @@ fn logs_that_are_reopened() {
         });
         let disk = filesystem(&Views { unlinked: tally(300, 2), ..full_views() }, logs.to_vec());
         let screen = screen(&report(vec![disk]), &style());
-        screen.split_once("What would free it:\n").unwrap().1.to_owned()
+        screen.split_once("To free it:\n").unwrap().1.to_owned()
     };
     insta::assert_snapshot!([of("rsyslog.service"), of("session-3.scope")].concat());
 }
@@ -489,7 +489,7 @@ proptest! {
         let tenths = |text: &str| text.split_whitespace().next().unwrap().replace('.', "").parse::<i64>().unwrap();
         let sum: i64 = rows.map(tenths).sum();
         let sentence = screen.lines().find(|line| line.starts_with("The files")).unwrap();
-        let gap = sentence.rsplit_once("The ").filter(|(before, _)| !before.is_empty()).map(|(_, gap)| gap);
+        let gap = sentence.split_once("The other ").map(|(_, gap)| gap);
         let gap = gap.or_else(|| sentence.split_once(", ").map(|(_, gap)| gap)).unwrap();
         prop_assert_eq!(sum, tenths(gap), "{}", screen);
     }
@@ -505,8 +505,8 @@ fn what_may_hold_those_without_a_holder() {
             .map(|(reason, count)| UnattributedReason { reason, count })
             .to_vec();
     let text = screen(&report(vec![filesystem]), &Style { width: 200, ..style() });
-    let expected = "Nobody was found who holds 3 of them. \
-        What may: 1 process that could not be inspected and 3 sockets with queued descriptors.";
+    let expected = "No holder was found for 3 of them. \
+        Possible holders: 1 process that could not be inspected and 3 sockets with queued descriptors.";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -517,5 +517,8 @@ fn files_of_deleted_subvolumes_keep_more_than_themselves() {
     // Nothing of their own, such as a working directory.
     filesystem.holders[1].bytes = Bytes::ZERO;
     let text = screen(&report(vec![filesystem]), &Style { width: 200, ..style() });
-    assert!(text.contains("with all that was in it: by 903:7."), "{text}");
+    assert!(
+        text.contains("with all that is in it, while one of its files is held. Holders: 903:7."),
+        "{text}"
+    );
 }

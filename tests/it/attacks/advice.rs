@@ -152,7 +152,7 @@ fn a_mount_that_took_the_place_of_the_one_shown_stays() {
         bind(Path::new("/etc/hostname"), &point);
     });
     assert_eq!(status, Some(2), "{said}");
-    assert!(said.contains("not what is mounted there any more"), "{said}");
+    assert!(said.contains("no longer what is mounted there"), "{said}");
     let mounted = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     assert!(mounted.contains(point.to_str().unwrap()), "{said}");
     // Nor one that is reached through a link, though it is that very mount.

@@ -37,7 +37,7 @@ fn files_are_whole_and_nothing_is_left() {
         assert!(fs::read(&copy).unwrap() == fs::read(holder.file()).unwrap());
         assert_eq!(names(&at).len(), 1);
     }
-    recover.refused("is there already");
+    recover.refused("exists already");
     let report = at.join("report");
     for _ in 0..2 {
         let run = whyfull().args(&["deleted", "--json"]).arg(fs.path()).arg("-o").arg(&report).run();
