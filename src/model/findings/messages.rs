@@ -205,7 +205,7 @@ impl<'a> Names<'a> {
 
     pub(super) fn directory_index(&self, path: &Path, length: Bytes, percent: u64) -> String {
         let command = self.line(self.tools.large_directories, 1);
-        let or = command.map(|command| format!(", or `{command}` and mount it anew")).unwrap_or_default();
+        let or = command.map(|command| format!(", or run `{command}` and mount it again")).unwrap_or_default();
         format!(
             "the directory {} may refuse new names: they take up {} and its index is {percent} % full; spread \
              its files over several directories{or}",
