@@ -300,7 +300,7 @@ fn of_nested_containers_the_outermost_is_restarted() {
     let all = list(&only(&report)["remedies"]);
     let restart = all.iter().find(|remedy| remedy["action"] == "restart_container").unwrap();
     assert_eq!(command(restart), ["docker", "restart", &ID[..12]]);
-    assert!(restart["warning"].as_str().unwrap().contains("within"), "{restart:#}");
+    assert!(restart["warning"].as_str().unwrap().contains("inside this one"), "{restart:#}");
 }
 
 /// Anybody who can connect to a service's socket can send it a descriptor.
