@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 
 use crate::model::bytes::Bytes;
+use crate::model::capacity::Figures;
 use crate::sys::detached::within;
 
 /// Often enough to see the swing of a busy filesystem also in a short run; a call costs about a
@@ -19,45 +20,24 @@ const LONGEST_INTERVAL: Duration = Duration::from_millis(20);
 /// How many samples there are at least, of a run that is long enough.
 const SAMPLES: u32 = 50;
 
-/// What `df` prints, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capacity {
-    /// `f_blocks`: what the filesystem offers, without its fixed overhead.
-    pub size: Bytes,
-    /// `f_blocks - f_bfree`.
-    pub used: Bytes,
-    /// `f_bfree`: what root may still use.
-    pub free: Bytes,
-    /// `f_bavail`: what everybody may still use.
-    pub available: Bytes,
-    /// `f_bfree - f_bavail`.
-    pub reserved: Bytes,
-    /// `f_files`; 0 where inodes are made as needed.
-    pub inodes: u64,
-    /// `f_ffree`.
-    pub inodes_free: u64,
-}
-
-impl Capacity {
-    /// Asks the filesystem that `fd` is on, which may not answer.
-    pub fn read(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let raw = fstatvfs(fd)?;
-        // glibc and musl fill f_frsize, also where the kernel leaves it 0. Beyond 4 EiB there are only counters
-        // that are wrong: sums are to be possible with them.
-        let most = 1 << 62;
-        let bytes = |blocks: u64| Bytes(blocks.saturating_mul(raw.fragment_size()).min(most));
-        let (size, free, available) =
-            (bytes(raw.blocks()), bytes(raw.blocks_free()), bytes(raw.blocks_available()));
-        Ok(Self {
-            size,
-            used: size.saturating_sub(free),
-            free,
-            available,
-            reserved: free.saturating_sub(available),
-            inodes: raw.files(),
-            inodes_free: raw.files_free(),
-        })
-    }
+/// Asks the filesystem that `fd` is on, which may not answer.
+pub fn read(fd: BorrowedFd<'_>) -> Result<Figures, Errno> {
+    let raw = fstatvfs(fd)?;
+    // glibc and musl fill f_frsize, also where the kernel leaves it 0. Beyond 4 EiB there are only counters
+    // that are wrong: sums are to be possible with them.
+    let most = 1 << 62;
+    let bytes = |blocks: u64| Bytes(blocks.saturating_mul(raw.fragment_size()).min(most));
+    let (size, free, available) =
+        (bytes(raw.blocks()), bytes(raw.blocks_free()), bytes(raw.blocks_available()));
+    Ok(Figures {
+        size,
+        used: size.saturating_sub(free),
+        free,
+        available,
+        reserved: free.saturating_sub(available),
+        inodes: raw.files(),
+        inodes_free: raw.files_free(),
+    })
 }
 
 /// Samples one filesystem until it is told to stop.
@@ -73,26 +53,26 @@ pub struct Sampler {
 #[derive(Clone, Copy, Debug)]
 pub struct Samples {
     /// The last one.
-    pub capacity: Capacity,
+    pub figures: Figures,
     /// The least and the most that were in use.
     least: Bytes,
     most: Bytes,
     /// The most that it moved from one sample to the next.
     step: Bytes,
-    /// Whether the last one could be taken; else `capacity` is an older one.
+    /// Whether the last one could be taken; else `figures` is an older one.
     pub answered: bool,
 }
 
 impl Samples {
-    fn new(capacity: Capacity) -> Self {
-        Self { capacity, least: capacity.used, most: capacity.used, step: Bytes::ZERO, answered: true }
+    fn new(figures: Figures) -> Self {
+        Self { figures, least: figures.used, most: figures.used, step: Bytes::ZERO, answered: true }
     }
 
-    fn add(&mut self, capacity: Capacity) {
-        self.step = self.step.max((capacity.used - self.capacity.used).magnitude());
-        self.capacity = capacity;
-        self.least = self.least.min(capacity.used);
-        self.most = self.most.max(capacity.used);
+    fn add(&mut self, figures: Figures) {
+        self.step = self.step.max((figures.used - self.figures.used).magnitude());
+        self.figures = figures;
+        self.least = self.least.min(figures.used);
+        self.most = self.most.max(figures.used);
     }
 
     /// How far `used` has moved: between the samples it may have gone further, but hardly more than it
@@ -116,8 +96,8 @@ impl Sampler {
             let clock = Instant::now();
             let interval = || (clock.elapsed() / SAMPLES).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
             while stopped.recv_timeout(interval()) == Err(mpsc::RecvTimeoutError::Timeout) {
-                if let Ok(capacity) = Capacity::read(watched.as_fd()) {
-                    shared.lock().unwrap_or_else(PoisonError::into_inner).add(capacity);
+                if let Ok(figures) = read(watched.as_fd()) {
+                    shared.lock().unwrap_or_else(PoisonError::into_inner).add(figures);
                 }
             }
         });
@@ -128,7 +108,7 @@ impl Sampler {
 
     /// Bytes in use at the latest sample.
     pub fn used(&self) -> Bytes {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).capacity.used
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner).figures.used
     }
 
     /// Takes the last sample.
@@ -143,8 +123,8 @@ impl Sampler {
         samples
     }
 
-    fn sample(fd: &Arc<OwnedFd>, timeout: Duration) -> Result<Capacity, Errno> {
+    fn sample(fd: &Arc<OwnedFd>, timeout: Duration) -> Result<Figures, Errno> {
         let fd = Arc::clone(fd);
-        within(timeout, move || Capacity::read(fd.as_fd())).unwrap_or(Err(Errno::ETIMEDOUT))
+        within(timeout, move || read(fd.as_fd())).unwrap_or(Err(Errno::ETIMEDOUT))
     }
 }

@@ -18,13 +18,15 @@ use crate::commands::assemble;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey;
 use crate::commands::verified_file::{Opened, Wanted};
-use crate::holders::{self, Held};
+use crate::holders::Held;
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::capability::Capability;
-use crate::model::file_spec::{Via, What};
+use crate::model::deleted::{DeletedFile, Via};
+use crate::model::file_spec::{FileSpec, Handle};
+use crate::model::methods::ReleaseMethod;
 use crate::mounts::locate;
-use crate::report::{Holder, ReleaseMethod, Released, SCHEMA_VERSION, Tool};
-use crate::statvfs::Capacity;
+use crate::report::{Released, SCHEMA_VERSION, Tool};
+use crate::statvfs;
 use crate::sys::detached::within;
 use crate::sys::pidfd;
 use crate::sys::stat::{Stat, statx_fd};
@@ -44,7 +46,7 @@ pub struct Request {
 pub struct Plan {
     opened: Opened,
     means: Means,
-    file: Holder,
+    file: DeletedFile,
     notes: Vec<String>,
     filesystem: Option<PathBuf>,
     timeout: Duration,
@@ -66,7 +68,7 @@ impl Plan {
         let mounts = locate::read_mounts()?;
         let opened = Opened::open(wanted, &mounts)?;
         let (held, skips) = survey::holders_of(opened.held(), &mounts, wanted.timeout)?;
-        if held.holds.iter().any(|hold| hold.via == holders::Via::Executable) {
+        if held.holds.iter().any(|hold| hold.via == Via::Executable) {
             return Err(Refusal::Running(what));
         }
         let means = if *truncate {
@@ -94,7 +96,7 @@ impl Plan {
             tool: Tool::this(),
             what: self.opened.what.to_string(),
             filesystem: self.filesystem.clone(),
-            file: self.file.clone(),
+            file: (&self.file).into(),
             method: self.means.method(),
             done: false,
             freed_bytes: None,
@@ -119,7 +121,7 @@ impl Plan {
                 .map_err(|error| Refusal::System { subject: what.to_string(), source: error })?,
         };
         let before = self.opened.check()?;
-        let used = Capacity::read(file.as_fd()).map_err(failed)?.used;
+        let used = statvfs::read(file.as_fd()).map_err(failed)?.used;
         match &self.means {
             Means::PunchHole => punch(&file, &before).map_err(failed)?,
             Means::Truncate(_) => empty(&file).map_err(failed)?,
@@ -147,7 +149,7 @@ impl Means {
 }
 
 /// Refuses what would harm more than the file.
-fn spare_others(opened: &Opened, file: &Holder, means: &Means) -> Result<(), Refusal> {
+fn spare_others(opened: &Opened, file: &DeletedFile, means: &Means) -> Result<(), Refusal> {
     let what = opened.what;
     if let Some(by) = notes::kernel(file) {
         return Err(Refusal::InKernel { what, by });
@@ -161,7 +163,7 @@ fn spare_others(opened: &Opened, file: &Holder, means: &Means) -> Result<(), Ref
 /// The open file description behind the holder's descriptor, if it is open for writing.
 fn writers_own(opened: &Opened) -> Result<OwnedFd, Refusal> {
     let what = opened.what;
-    let (What::Held { via: Via::Descriptor(number), .. }, Some(task)) = (what, &opened.task) else {
+    let (FileSpec::Held { handle: Handle::Descriptor(number), .. }, Some(task)) = (what, &opened.task) else {
         return Err(Refusal::NoWriter(what));
     };
     let failed = |errno| match errno {
@@ -218,7 +220,7 @@ fn regained(file: &File, before: Bytes, freed: Bytes, timeout: Duration) -> Opti
     /// Long enough for a transaction that is on its way.
     const PATIENCE: Duration = Duration::from_secs(1);
     const STEP: Duration = Duration::from_millis(20);
-    let look = || Capacity::read(file.as_fd()).ok().map(|capacity| before - capacity.used);
+    let look = || statvfs::read(file.as_fd()).ok().map(|capacity| before - capacity.used);
     let has_come = |regained: Option<Gap>| regained.is_some_and(|regained| regained >= Gap::from(freed));
     let mut regained = look();
     if has_come(regained) {

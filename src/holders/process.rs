@@ -13,7 +13,8 @@ use rayon::prelude::*;
 
 use super::carriers::Carrier;
 use super::places::{Place, Places};
-use super::{Hold, Unseen, Via, fdinfo, proc_maps};
+use super::{Unseen, fdinfo, proc_maps};
+use crate::model::deleted::{Hold, Via};
 use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
 use crate::sys::stat::{Links, Stat, is_stand_in, statx_at};

@@ -22,7 +22,7 @@ fn traps_are_silent() {
             .collect();
         let report = report(fs.path());
         let fs_report = only(&report);
-        assert_eq!(list(&fs_report["holders"]).len(), 0, "{fs_report:#}");
+        assert_eq!(list(&fs_report["deleted"]).len(), 0, "{fs_report:#}");
         assert_eq!(row(fs_report, "unlinked_open"), 0);
         assert_eq!(row(fs_report, "visible"), i128::from(du(fs.path())));
     }
@@ -44,7 +44,7 @@ fn everything_at_once_each_inode_once() {
     }
     let sum: u64 = holders.iter().map(Holder::bytes).sum();
     assert_eq!(row(fs_report, "unlinked_open"), i128::from(sum));
-    let bytes = list(&fs_report["holders"]).iter();
+    let bytes = list(&fs_report["deleted"]).iter();
     let bytes: Vec<_> = bytes.map(|h| number(&h["bytes"])).collect();
     assert!(bytes.is_sorted_by(|a, b| a >= b), "the largest first: {bytes:?}");
 }
@@ -58,7 +58,7 @@ fn thousands_of_descriptors() {
     let fs_report = only(&report);
     let held = i128::from(holder.bytes());
     assert_eq!(row(fs_report, "unlinked_open"), held);
-    assert_eq!(list(&fs_report["holders"]).len(), 1);
+    assert_eq!(list(&fs_report["deleted"]).len(), 1);
 }
 
 #[test]

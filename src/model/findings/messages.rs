@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::Evidence;
+use super::{Evidence, Severity};
 use crate::filesystems::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
 use crate::model::bytes::{Bytes, Units, grouped};
+use crate::model::capacity::Capacity;
 use crate::model::escape;
-use crate::report::{Capacity, Severity};
 
 /// What the sentences call the filesystem.
 pub(super) struct Names {
@@ -153,11 +153,11 @@ impl Names {
         } else {
             "delete files".to_owned()
         };
-        let whom = capacity.reserved_for();
+        let whom = capacity.reserved_for;
         format!(
             "only what is reserved for {whom} is left, {} of {}, and others can store nothing: {advice}",
-            size(capacity.reserved_bytes),
-            size(capacity.size_bytes)
+            size(capacity.figures.reserved),
+            size(capacity.figures.size)
         )
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::listing::{Candidate, Largest, Listing};
-use super::{Directory, Entry, Part, Tally};
+use super::{Entry, Part, Tally};
 use crate::model::bytes::Bytes;
 use crate::sys::Dev;
 
@@ -263,7 +263,7 @@ impl Tree {
 
     /// The `top` largest visible directories at most `depth` below the root, largest first. The
     /// root is left out: it is the whole.
-    pub(crate) fn largest(&self, top: usize, depth: Option<usize>) -> Vec<Directory> {
+    pub(crate) fn largest(&self, top: usize, depth: Option<usize>) -> Vec<Entry> {
         let Self { sums, depths, .. } = self;
         let shown = |id: &usize| {
             let node = &self.nodes[*id];
@@ -279,7 +279,7 @@ impl Tree {
             }
         }
         let largest = heap.into_sorted_vec().into_iter();
-        largest.map(|Reverse((_, _, id))| Directory { path: self.path(id), tally: sums[id] }).collect()
+        largest.map(|Reverse((_, _, id))| Entry { path: self.path(id), tally: sums[id] }).collect()
     }
 
     /// The visible directory whose list of names is the longest, and that list's size.
