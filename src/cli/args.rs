@@ -27,7 +27,8 @@ const TOP: usize = 10;
     disable_help_flag = true,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit status: 0 complete; 1 printed, but something could not be read; 2 wrong usage or no report.\n\
+    after_help = "Exit status: 0 complete; 1 printed, but something that matters could not be read; 2 wrong usage or\n\
+        no report.\n\
         Nothing is changed anywhere, except by recover, which makes one file, and release, which asks first.\n\
         As an ordinary user it shows what that user may see; sudo shows the rest.\n\
         A path that is called like a command is written with ./ before it."
