@@ -1,11 +1,10 @@
 //! Who holds inodes that have no name left: found in /proc, decided by the link
 //! count of the thing itself, and only then described.
 
-mod carriers;
 pub mod cgroup;
 pub mod describe;
 mod fdinfo;
-mod further;
+mod in_flight;
 pub mod kernel;
 mod overlay;
 mod places;
@@ -13,6 +12,7 @@ mod proc_maps;
 mod process;
 mod program;
 mod scan;
+mod second_pass;
 mod unit;
 
 use std::cmp::Reverse;
@@ -28,9 +28,9 @@ use crate::model::skips::{Kind, Knowledge, Skip};
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
-pub use further::Found;
 pub use places::Places;
 pub use scan::{own_pids, scan};
+pub use second_pass::Found;
 
 /// An inode without a name, and all who were found to hold it.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ pub(crate) mod escape;
 pub mod file_spec;
 pub mod findings;
 pub mod group_by;
+pub mod identity;
 pub mod ledger;
 pub mod methods;
 pub(crate) mod monitor;

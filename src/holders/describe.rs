@@ -11,7 +11,8 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use super::program::{self, Running};
 use super::{Held, Scan, cgroup, unit};
 use crate::model::bytes::Bytes;
-use crate::model::deleted::{DeletedFile, DeletedSubvolume, DeviceNumber, FileKind, Holder, ProcessHolder};
+use crate::model::deleted::{DeletedFile, DeletedSubvolume, FileKind, Holder, ProcessHolder};
+use crate::model::identity::DeviceNumber;
 use crate::model::process::{Identity, Process, Program, Service};
 use crate::model::timestamp::timestamp;
 use crate::sys::accounts::Accounts;
@@ -50,7 +51,7 @@ impl Processes {
         let processes = holds.iter().map(|hold| ProcessHolder { hold: *hold, process: process(&hold.pid) });
         let is_in_deleted_subvolume = stat.is_in_deleted_subvolume();
         DeletedFile {
-            dev: DeviceNumber { major: stat.dev.major, minor: stat.dev.minor },
+            dev: DeviceNumber::from(stat.dev),
             inode: stat.inode,
             kind: FileKind::of_mode(stat.mode),
             bytes: Bytes(stat.allocated),

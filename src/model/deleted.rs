@@ -1,28 +1,13 @@
 //! Deleted files that still take up space, and those who hold them.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::model::bytes::{Bytes, Gap};
+use crate::model::identity::DeviceNumber;
 use crate::model::open_flags::OpenFlags;
 use crate::model::process::Process;
-
-/// A device number: `major:minor`, as mountinfo prints it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DeviceNumber {
-    /// The driver's number; 0 for filesystems without a block device.
-    pub major: u32,
-    /// The device's number within the driver.
-    pub minor: u32,
-}
-
-impl fmt::Display for DeviceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.major, self.minor)
-    }
-}
 
 /// An inode without a name that has not been freed.
 #[derive(Clone, Debug, Default)]

@@ -332,7 +332,7 @@ impl<'a> Worker<'a> {
         let (Location { directory, side, levels }, Stat { dev, inode, allocated, .. }) = (at, *stat);
         if stat.links > 1 {
             let name = if levels > 0 { self.records.listed_name(name.to_bytes()) } else { None };
-            self.records.link(Link { dev, inode, allocated, directory, name });
+            self.records.link(Link { dev: dev.into(), inode, allocated, directory, name });
             return;
         }
         tally.count(allocated);

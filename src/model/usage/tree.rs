@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::listing::{Candidate, Largest, Listing};
 use super::{Entry, Part, Tally};
 use crate::model::bytes::Bytes;
-use crate::sys::Dev;
+use crate::model::identity::DeviceNumber;
 
 /// A directory's number: a parent's is always smaller.
 pub(crate) type Id = u32;
@@ -30,7 +30,7 @@ pub(crate) enum Side {
 /// One name of an inode that has several.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
-    pub(crate) dev: Dev,
+    pub(crate) dev: DeviceNumber,
     pub(crate) inode: u64,
     pub(crate) allocated: u64,
     pub(crate) directory: Id,
@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn link(inode: u64, directory: Id) -> Link {
-        Link { dev: Dev::default(), inode, allocated: 100, directory, name: None }
+        Link { dev: DeviceNumber::default(), inode, allocated: 100, directory, name: None }
     }
 
     /// `/` with `a/b`, `c`, and `m` that a mount hides; read by two threads.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::carriers::{Carrier, Inside, Look, Ring};
+use super::in_flight::{Carrier, Inside, Look, Ring};
 use super::overlay::{self, Tables};
 use super::places::{Place, Places};
 use super::process::{Proc, Sighting};
