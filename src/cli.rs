@@ -9,6 +9,7 @@ mod exit;
 mod front;
 mod output;
 mod progress;
+mod releasing;
 mod root;
 mod stream;
 mod terminal;
@@ -22,12 +23,13 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::commands::deleted::deleted;
-use crate::commands::error::describe;
 use crate::commands::explain::explain;
+use crate::model::errno::describe;
 use crate::model::monitor::Monitor;
 use crate::report::text::Style;
 use crate::report::{Run, json, text};
-use crate::sys::signals;
+pub use crate::sys::memory::Allocator;
+use crate::sys::{limits, signals};
 use args::{Args, Command, Common, Deleted, Explain, Format};
 pub use exit::Exit;
 use front::Interrupts;
@@ -38,6 +40,8 @@ use root::Root;
 /// Runs the command with these arguments, the program's name first. Prints to stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     signals::report_size_limit();
+    limits::adapt();
+    exit::on_panic(|message| _ = fail(message));
     if let Err(message) = caller::check() {
         return fail(&message);
     }
@@ -56,7 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             report(&args.common, interrupts, |output, monitor| run_deleted(&args, output, monitor))
         }),
         Command::Recover(args) => actions::recover(&args),
-        Command::Release(args) => actions::release(&args),
+        Command::Release(args) => releasing::release(&args),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What each command does, step by step. Only this room puts the others together.
 
 pub(crate) mod assemble;
+pub(crate) mod count;
 pub(crate) mod deleted;
 pub(crate) mod destination;
 pub mod error;

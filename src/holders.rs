@@ -7,6 +7,7 @@ mod fdinfo;
 mod in_flight;
 pub mod kernel;
 mod overlay;
+mod patience;
 mod places;
 mod proc_maps;
 mod process;
@@ -24,6 +25,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::deleted::{Hold, KernelHolder, Reason, UnattributedReason};
+use crate::model::last_name::LastName;
 use crate::model::skips::{Kind, Knowledge, Skip};
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
@@ -37,8 +39,8 @@ pub use second_pass::Found;
 pub struct Held {
     /// The inode, as the kernel described it.
     pub stat: Stat,
-    /// Its last name as /proc shows it; `None` if it never had one (`O_TMPFILE`).
-    pub path: Option<PathBuf>,
+    /// Its last name.
+    pub name: LastName,
     /// How processes hold it.
     pub holds: Vec<Hold>,
     /// How the kernel itself does. If neither: only the filesystem lists it.
@@ -80,7 +82,7 @@ impl Scan {
             match known.entry(other.key()) {
                 Entry::Occupied(entry) => {
                     let held = &mut self.held[*entry.get()];
-                    held.path = held.path.take().or(other.path);
+                    held.name.or(other.name);
                     held.kernel.extend(other.kernel);
                 }
                 Entry::Vacant(entry) => {
@@ -191,7 +193,7 @@ mod tests {
 
     fn held(inode: u64, allocated: u64) -> Held {
         let stat = Stat { inode, allocated, ..Stat::default() };
-        Held { stat, path: None, holds: Vec::new(), kernel: Vec::new() }
+        Held { stat, name: LastName::NotTold, holds: Vec::new(), kernel: Vec::new() }
     }
 
     fn scan(held: Vec<Held>) -> Scan {
@@ -209,14 +211,14 @@ mod tests {
     fn what_only_the_filesystem_lists_has_no_holder() {
         let by_us = Hold { pid: 1, tid: None, via: Via::Mapping };
         let mut found = scan(vec![Held { holds: vec![by_us], ..held(1, 10) }]);
-        let name = Some(PathBuf::from("/x"));
-        found.join(vec![held(2, 20), Held { path: name.clone(), ..held(1, 10) }]);
+        let name = LastName::Told("/x".into());
+        found.join(vec![held(2, 20), Held { name: name.clone(), ..held(1, 10) }]);
         let joined: Vec<_> = found
             .held
             .iter()
-            .map(|held| (held.stat.inode, held.is_attributed(), held.path.clone()))
+            .map(|held| (held.stat.inode, held.is_attributed(), held.name.clone()))
             .collect();
-        assert_eq!(joined, [(2, false, None), (1, true, name)]);
+        assert_eq!(joined, [(2, false, LastName::NotTold), (1, true, name)]);
         found.keep(&[]);
         assert_eq!(found.held.len(), 1, "what is listed no more is not held");
     }

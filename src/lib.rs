@@ -11,7 +11,7 @@
 //! let report = explain(&request, &Monitor::default())?;
 //! let filesystem = &report.filesystems[0];
 //! println!("{} bytes are not where du looks", filesystem.gap_bytes.0);
-//! # Ok::<(), whyfull::error::Error>(())
+//! # Ok::<(), whyfull::Error>(())
 //! ```
 //!
 //! `docs/architecture.md` shows the rooms and the way of the data.
@@ -28,6 +28,7 @@ mod sys;
 mod walk;
 
 pub use commands::deleted::{Request as DeletedRequest, deleted};
+pub use commands::error::Error;
 pub use commands::explain::{Method, Request, explain};
 pub use filesystems::Unable;
 #[cfg(fuzzing)]

@@ -1,5 +1,9 @@
 //! The `whyfull` command.
 
+/// Ends the command with a line and status 2 where memory runs out.
+#[global_allocator]
+static ALLOCATOR: whyfull::cli::Allocator = whyfull::cli::Allocator;
+
 fn main() {
     whyfull::cli::run(std::env::args_os()).end();
 }

@@ -1,8 +1,10 @@
 //! Which mounts there are, which filesystem a path is on, and what is mounted over it.
 
 pub mod device;
+mod error;
 pub mod locate;
 pub mod mountinfo;
+pub mod reach;
 pub mod whole;
 
 use std::collections::HashSet;
@@ -11,7 +13,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::identity::DeviceNumber;
+use crate::model::traits::{Storage, Traits, TraitsOf};
 use crate::sys::Dev;
+
+pub use error::Error;
 
 impl From<Dev> for DeviceNumber {
     fn from(dev: Dev) -> Self {
@@ -35,6 +40,8 @@ pub struct Mount {
     pub mountpoint: PathBuf,
     /// `ext4`, `fuse.sshfs`, ...
     pub fstype: String,
+    /// What the driver of its type says of it.
+    pub traits: Traits,
     /// What is mounted: a device node, `server:/path`, or any word.
     pub source: OsString,
     /// The superblock's options, comma-separated, as escaped in mountinfo: unescaping them
@@ -42,50 +49,34 @@ pub struct Mount {
     pub options: Vec<u8>,
 }
 
-/// Filesystems in memory: each byte "on disk" is RAM or swap.
-const IN_MEMORY: [&str; 2] = ["tmpfs", "devtmpfs"];
-/// On a disk though their device number is an anonymous one.
-const WITHOUT_DEVICE_NUMBER: [&str; 4] = ["btrfs", "zfs", "bcachefs", "ubifs"];
-/// Images that are always full and in which nothing can be freed.
-const READ_ONLY_IMAGES: [&str; 5] = ["squashfs", "iso9660", "erofs", "cramfs", "romfs"];
-/// Served from elsewhere: looking at anything there may wait for the server.
-const REMOTE: [&str; 10] =
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "afs", "lustre"];
-
 impl Mount {
     /// Whether its data lives on this machine, in memory or on a disk, and may grow.
     pub fn is_local(&self) -> bool {
-        let fstype = self.fstype.as_str();
-        if self.is_in_memory() || WITHOUT_DEVICE_NUMBER.contains(&fstype) {
-            return true;
+        match self.traits.storage {
+            Storage::Memory | Storage::Devices => true,
+            Storage::Device => self.dev.major != 0,
+            Storage::ReadOnlyImage | Storage::Layers | Storage::Server { .. } => false,
         }
-        self.dev.major != 0 && !READ_ONLY_IMAGES.contains(&fstype) && !self.is_remote()
     }
 
     /// Whether its files take up memory instead of a disk.
     pub fn is_in_memory(&self) -> bool {
-        IN_MEMORY.contains(&self.fstype.as_str())
+        self.traits.is_in_memory()
     }
 
-    /// Whether a server, perhaps a dead one, answers for it. FUSE counts: its daemon may hang.
-    pub fn is_remote(&self) -> bool {
-        REMOTE.contains(&self.fstype.as_str()) || self.fstype == "fuse" || self.fstype.starts_with("fuse.")
-    }
-
-    /// Whether the kernel asks a server also when a link of /proc leads to its root: their dentries
-    /// have `d_weak_revalidate` (`fs/nfs/dir.c`, `fs/9p/vfs_dentry.c`). FUSE's have not.
+    /// Whether the kernel asks a server also when a link of /proc leads to its root.
     pub fn asks_a_server(&self) -> bool {
-        matches!(self.fstype.as_str(), "nfs" | "nfs4" | "9p")
+        self.traits.storage == Storage::Server { revalidates_root: true }
     }
 
-    /// overlayfs keeps no data of its own.
+    /// Whether it keeps no data of its own.
     pub fn is_overlay(&self) -> bool {
-        self.fstype == "overlay"
+        self.traits.is_overlay()
     }
 
-    /// Whether directories of other devices can lie inside it without any mount: subvolumes.
+    /// Whether directories of other devices can lie inside it without any mount.
     pub fn has_subvolumes(&self) -> bool {
-        matches!(self.fstype.as_str(), "btrfs" | "bcachefs")
+        self.traits.subvolumes.is_some()
     }
 
     /// Whether the superblock has this option, which takes no value.
@@ -130,7 +121,10 @@ fn unescape_backslashes(bytes: &[u8]) -> Vec<u8> {
 
 /// All mounts of this process's mount namespace, in the kernel's order.
 #[derive(Clone, Debug, Default)]
-pub struct Mounts(Vec<Mount>);
+pub struct Mounts {
+    all: Vec<Mount>,
+    traits_of: TraitsOf,
+}
 
 /// A mount point on a filesystem, which hides the name beneath it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,20 +138,30 @@ pub struct Cover {
 }
 
 impl Mounts {
+    /// The mounts that the text of a mountinfo file lists.
+    pub fn parse(text: &[u8], traits_of: TraitsOf) -> Self {
+        Self { all: mountinfo::parse(text, traits_of), traits_of }
+    }
+
+    /// Tells what the drivers say, for mounts of other namespaces.
+    pub fn traits_of(&self) -> TraitsOf {
+        self.traits_of
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Mount> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// The mount with that number.
     pub fn by_id(&self, id: u64) -> Option<&Mount> {
-        self.0.iter().find(|mount| mount.id == id)
+        self.all.iter().find(|mount| mount.id == id)
     }
 
     /// What is mounted directly on `mount`, each mount point once.
     pub fn covers_of(&self, mount: &Mount) -> Vec<Cover> {
         let mut seen = HashSet::new();
-        let below = self.0.iter().filter(|other| other.parent == mount.id && other.id != mount.id);
+        let below = self.all.iter().filter(|other| other.parent == mount.id && other.id != mount.id);
         below
             .filter_map(|other| {
                 let relative = other.mountpoint.strip_prefix(&mount.mountpoint).ok()?;
@@ -186,7 +190,7 @@ impl Mounts {
     /// `mount`, from the nearest up.
     pub fn ways_into(&self, mount: &Mount) -> Vec<&Mount> {
         let mut ways: Vec<_> = self
-            .0
+            .all
             .iter()
             .filter(|other| other.dev == mount.dev && mount.root.starts_with(&other.root))
             .collect();
@@ -202,11 +206,11 @@ impl Mounts {
     /// For every local filesystem the mounts that show it, those that show most of it first.
     pub fn local_filesystems(&self) -> Vec<Vec<&Mount>> {
         let mut seen = HashSet::new();
-        let local = self.0.iter().filter(|mount| mount.is_local());
+        let local = self.all.iter().filter(|mount| mount.is_local());
         local
             .filter(|mount| seen.insert(mount.dev))
             .map(|mount| {
-                let mut ways: Vec<_> = self.0.iter().filter(|other| other.dev == mount.dev).collect();
+                let mut ways: Vec<_> = self.all.iter().filter(|other| other.dev == mount.dev).collect();
                 ways.sort_by_key(|way| way.root.components().count());
                 ways
             })
@@ -217,7 +221,7 @@ impl Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mounts::mountinfo::parse;
+    use crate::model::traits::Subvolumes;
 
     const TABLE: &[u8] = b"\
         21 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw\n\
@@ -232,9 +236,26 @@ mod tests {
         30 29 0:43 /@/var/lib /btr/x rw - btrfs /dev/sdb rw,subvol=/@\n\
         31 21 0:44 / /merged rw - overlay overlay rw,lowerdir=/l,upperdir=/u\\134\\054p,workdir=/w\n";
 
+    fn mounts(table: &[u8]) -> Mounts {
+        Mounts::parse(
+            table,
+            TraitsOf(|fstype| {
+                let (storage, subvolumes) = match fstype {
+                    "nfs4" => (Storage::Server { revalidates_root: true }, None),
+                    "tmpfs" => (Storage::Memory, None),
+                    "squashfs" => (Storage::ReadOnlyImage, None),
+                    "btrfs" => (Storage::Devices, Some(Subvolumes { root_inode: None })),
+                    "overlay" => (Storage::Layers, None),
+                    _ => (Storage::Device, None),
+                };
+                Traits { storage, subvolumes, ..Traits::default() }
+            }),
+        )
+    }
+
     #[test]
     fn each_local_filesystem_comes_once() {
-        let mounts = Mounts(parse(TABLE));
+        let mounts = mounts(TABLE);
         let ids: Vec<Vec<u64>> =
             mounts.local_filesystems().iter().map(|ways| ways.iter().map(|m| m.id).collect()).collect();
         assert_eq!(ids, [vec![21, 24], vec![23], vec![26], vec![29, 30]]);
@@ -242,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_bind_mount_leads_to_the_mount_of_the_root() {
-        let mounts = Mounts(parse(TABLE));
+        let mounts = mounts(TABLE);
         let ways = |id| mounts.ways_into(mounts.by_id(id).unwrap()).iter().map(|m| m.id).collect::<Vec<_>>();
         assert_eq!(ways(24), [21, 24]);
         assert_eq!(ways(21), [21]);
@@ -251,7 +272,7 @@ mod tests {
 
     #[test]
     fn covers_are_the_mounts_directly_on_it() {
-        let mounts = Mounts(parse(TABLE));
+        let mounts = mounts(TABLE);
         let covers = mounts.covers_of(mounts.by_id(21).unwrap());
         let relative: Vec<_> = covers.iter().map(|c| c.relative.to_str().unwrap()).collect();
         assert_eq!(relative, ["proc", "var/lib", "mnt/nfs", "run", "snap/core", "btr", "merged"]);
@@ -260,7 +281,7 @@ mod tests {
     #[test]
     fn what_lies_beneath_is_what_a_stack_of_mounts_stands_on() {
         let stacked = [TABLE, b"32 22 0:45 / /proc rw - tmpfs tmpfs rw\n"].concat();
-        let mounts = Mounts(parse(&stacked));
+        let mounts = mounts(&stacked);
         let beneath = |id| mounts.beneath(mounts.by_id(id).unwrap()).map(|mount| mount.id);
         assert_eq!(
             (beneath(32), beneath(22), beneath(24), beneath(21)),
@@ -270,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_overlay_names_its_upper_layer() {
-        let mounts = Mounts(parse(TABLE));
+        let mounts = mounts(TABLE);
         let overlay = mounts.by_id(31).unwrap();
         assert_eq!(overlay.directory_option("upperdir"), Some("/u,p".into()));
         assert_eq!(overlay.directory_option("upper"), None);

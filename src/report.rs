@@ -22,6 +22,7 @@ use crate::model::findings::{FindingCode, Severity};
 use crate::model::ledger::{Basis, Cause};
 use crate::model::remedies::Action;
 use crate::model::skips::{Kind, Skip};
+use crate::model::traits::Traits;
 use crate::model::{capacity, findings, ledger, remedies, usage};
 
 /// The version of the names.
@@ -130,6 +131,9 @@ pub struct Filesystem {
     pub source: PathBuf,
     /// Its type.
     pub fstype: String,
+    /// What sets that type apart.
+    #[serde(skip)]
+    pub traits: Traits,
     /// `major:minor`.
     pub dev: String,
     /// Set where PATH was on an overlay that keeps its files here.
@@ -220,7 +224,7 @@ impl From<&capacity::Capacity> for Capacity {
     fn from(capacity: &capacity::Capacity) -> Self {
         let capacity::Figures { size, used, free, available, reserved, inodes, inodes_free } =
             capacity.figures;
-        let capacity::ReservedFor { uid, gid } = capacity.reserved_for;
+        let capacity::ReserveOwner { uid, gid } = capacity.reserved_for;
         Self {
             size_bytes: size,
             used_bytes: used,
@@ -241,8 +245,8 @@ impl From<&capacity::Capacity> for Capacity {
 
 impl Capacity {
     /// Whom it is reserved for on ext2/3/4.
-    fn reserved_for(&self) -> capacity::ReservedFor {
-        capacity::ReservedFor { uid: self.reserved_uid, gid: self.reserved_gid }
+    fn reserved_for(&self) -> capacity::ReserveOwner {
+        capacity::ReserveOwner { uid: self.reserved_uid, gid: self.reserved_gid }
     }
 }
 

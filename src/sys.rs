@@ -1,18 +1,23 @@
-//! The system calls that nix does not wrap, one thin module each. Every `unsafe`
-//! block of the project stands below this module.
+//! The system calls that nix does not wrap, and an instruction of the processor, one thin module each. Every
+//! `unsafe` block of the project stands below this module.
 
 pub mod accounts;
+pub mod batch;
 pub mod btrfs_devices;
 pub mod bulkstat;
 pub mod clone;
 pub mod confinement;
+pub mod crc32c;
 pub mod deadline;
 pub mod detached;
 pub mod environment;
 pub mod getdents;
 pub mod handle;
 pub mod kcmp;
+pub mod limits;
 pub mod loop_device;
+pub mod magic;
+pub mod memory;
 mod message;
 pub mod mount;
 pub mod mount_namespace;
@@ -26,6 +31,7 @@ mod seccomp;
 pub mod signals;
 pub mod startup;
 pub mod stat;
+pub mod thread;
 pub mod tree_search;
 pub mod worker;
 pub mod xfs_geometry;

@@ -7,22 +7,22 @@
 //! entries is handed on buffer by buffer. What is read stays with the thread that reads it
 //! (`census::Records`) and is put together at the end.
 
+mod budget;
 mod covers;
+mod crew;
 mod directory;
+mod notes;
+mod open;
 mod queue;
 mod worker;
 
-use std::num::NonZero;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::model::bytes::Bytes;
 use crate::model::monitor::Monitor;
@@ -30,10 +30,12 @@ use crate::model::skips::Skip;
 use crate::model::usage::{self as census, Census, Listing, MountPoint, Options, Side, Sides};
 use crate::sys::mount::clone_detached;
 use crate::sys::stat::{Stat, statx_fd};
+use budget::Budget;
 use covers::Covers;
-use directory::Budget;
-use queue::{Queue, Waiting};
-use worker::{Finished, Work, Worker};
+use notes::Left;
+use open::Opener;
+use queue::Queue;
+use worker::Work;
 
 /// Where to walk.
 #[derive(Clone, Copy, Debug)]
@@ -52,21 +54,22 @@ pub struct Root<'a> {
 }
 
 /// What all threads share.
-struct Shared<'a> {
+struct Shared {
     queue: Queue<Work>,
     covers: Covers,
     boundary: Boundary,
-    /// A clone of the mount, if anything is mounted on it; or why there is none.
-    beneath: Result<Option<OwnedFd>, Errno>,
+    opener: Opener,
+    /// A clone of the mount, on which nothing is mounted; or why there is none.
+    clone: Result<OwnedFd, Errno>,
     listing: Listing,
     /// How many names are listed at most.
     names: usize,
     budget: Arc<Budget>,
     directories: AtomicU32,
-    monitor: &'a Monitor,
+    monitor: Monitor,
 }
 
-impl Shared<'_> {
+impl Shared {
     /// A new directory's number.
     fn next_id(&self) -> census::Id {
         self.directories.fetch_add(1, Ordering::Relaxed)
@@ -88,7 +91,7 @@ enum Territory {
     Ours,
     /// What the mount shows, met on the way through the whole filesystem.
     Shown,
-    /// Another mount, come since mountinfo was read.
+    /// Another mount, which has come since mountinfo was read.
     OtherMount,
     /// The same mount, another device: a subvolume.
     Subvolume,
@@ -115,139 +118,56 @@ impl Boundary {
 /// right to make one. Not so what is visible: the kernel releases a path
 /// on a detached mount under a global lock (`fs/namespace.c`, `mntput_no_expire`), which costs a tenth
 /// of the walk. An error means that the root itself cannot be looked at.
-pub fn walk(root: Root<'_>, options: Options<'_>, monitor: &Monitor) -> Result<Census, Errno> {
-    let beneath = match root.mount_points {
-        [] => Ok(None),
-        _ => clone_detached(root.descriptor.as_fd()).map(Some),
-    };
-    let clone = beneath.as_ref().ok().and_then(Option::as_ref);
+///
+/// What does not answer within `timeout` is left out, and so is what would have been found there.
+pub fn walk(
+    root: Root<'_>,
+    options: Options<'_>,
+    timeout: Duration,
+    monitor: &Monitor,
+) -> Result<Census, Errno> {
+    let clone = clone_detached(root.descriptor.as_fd());
     let number = |mount: &OwnedFd| statx_fd(mount.as_fd()).ok()?.mount;
     let boundary = Boundary {
         root: statx_fd(root.descriptor.as_fd())?,
-        clones: [clone.and_then(number), root.whole.ok().flatten().and_then(number)],
+        clones: [clone.as_ref().ok().and_then(number), root.whole.ok().flatten().and_then(number)],
         devices_lie: root.devices_lie,
     };
-    let work = starts(root, clone.is_some())?;
-    let (threads, descriptors) = limits(options.threads);
-    let shared = Shared {
-        queue: Queue::new(work),
+    let start = root.descriptor.try_clone().map_err(|_| Errno::EMFILE)?;
+    let (threads, descriptors) = crew::limits(options.threads, start.as_fd());
+    let shared = Arc::new(Shared {
+        queue: Queue::new(starts(start, root, clone.is_ok())?),
         covers: Covers::new(root.mount_points.iter().map(|point| point.path)),
         boundary,
-        beneath,
+        opener: Opener::new(root.descriptor.as_fd()),
+        clone,
         listing: Listing::new(root.mount_points, options),
         names: options.names,
         budget: Budget::new(descriptors),
         directories: AtomicU32::new(census::ROOT + 1),
-        monitor,
-    };
-    let finished = run(&shared, threads);
-    Ok(conclude(&shared, finished, root, options))
+        monitor: monitor.clone(),
+    });
+    let left = crew::run(&shared, threads, timeout);
+    Ok(conclude(&shared, left, root, options))
 }
 
 /// Where to start: at the root, beneath each mount point if those can be looked at, and at the root
 /// of the whole filesystem.
-fn starts(root: Root<'_>, beneath: bool) -> Result<Vec<Work>, Errno> {
-    let again = |descriptor: &OwnedFd| descriptor.try_clone().map_err(|_| Errno::EMFILE);
-    let mut starts = vec![Work::Root(again(root.descriptor)?)];
+fn starts(start: OwnedFd, root: Root<'_>, beneath: bool) -> Result<Vec<Work>, Errno> {
+    let mut starts = vec![Work::Root(start)];
     if beneath {
         starts.extend((0..root.mount_points.len()).map(Work::Covered));
     }
     if let Ok(Some(whole)) = root.whole {
-        starts.push(Work::Outside(again(whole)?));
+        starts.push(Work::Outside(whole.try_clone().map_err(|_| Errno::EMFILE)?));
     }
     Ok(starts)
 }
 
-/// How many threads to start with and to end with.
-#[derive(Clone, Copy, Debug)]
-struct Threads {
-    first: usize,
-    most: usize,
-}
-
-/// On a cold cache the threads wait for the disk, and a queue of requests makes it faster: most of
-/// the gain comes with the first eight, on any number of cores.
-const WAITING_THREADS: usize = 32;
-/// Descriptors that one thread has in hand at most: a directory, its parent, two while reopening.
-const IN_HAND: usize = 4;
-/// Left for everything else in the process.
-const RESERVED_DESCRIPTORS: usize = 16;
-/// More than the depth of any tree met in practice, times the threads.
-const DESCRIPTORS: usize = 4096;
-
-/// The number of threads, and of directories kept open, that the limit on open files allows.
-fn limits(fixed: Option<NonZero<usize>>) -> (Threads, usize) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(256, |(soft, _)| soft);
-    let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVED_DESCRIPTORS, Iterator::count);
-    let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(open + RESERVED_DESCRIPTORS);
-    let allowed = (spare / (2 * IN_HAND)).max(1);
-    let most = fixed.map_or(WAITING_THREADS.max(cores), NonZero::get).min(allowed);
-    let first = fixed.map_or(cores, NonZero::get).min(allowed);
-    (Threads { first, most }, spare.saturating_sub(most * IN_HAND).clamp(1, DESCRIPTORS))
-}
-
-/// How often to look whether the threads wait for the disk.
-const TICK: Duration = Duration::from_millis(5);
-/// The share of the cores' time below which they do.
-const BUSY_PERCENT: u128 = 70;
-
-/// Runs the workers until all is read.
-fn run(shared: &Shared<'_>, threads: Threads) -> Vec<Finished> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    thread::scope(|scope| {
-        let mut handles = Vec::new();
-        let mut start = |count: usize| {
-            for _ in 0..count {
-                shared.queue.join();
-                let worker = thread::Builder::new().name("walk".into());
-                match worker.spawn_scoped(scope, || Worker::new(shared).run()) {
-                    Ok(handle) => handles.push(handle),
-                    Err(_) => shared.queue.leave(),
-                }
-            }
-            handles.len()
-        };
-        let mut running = start(threads.first);
-        let mut finished = Vec::new();
-        if running == 0 {
-            // No thread to be had (a limit on processes): then here.
-            shared.queue.join();
-            finished.push(Worker::new(shared).run());
-        }
-        let (mut clock, mut spent) = (Instant::now(), cpu_time());
-        loop {
-            let waiting = shared.queue.settle(TICK);
-            if waiting == Waiting::All {
-                break;
-            }
-            let (elapsed, used) = (clock.elapsed(), cpu_time().saturating_sub(spent));
-            (clock, spent) = (clock + elapsed, spent + used);
-            let whole = elapsed.as_micros() * cores.min(running) as u128;
-            if waiting == Waiting::None
-                && running < threads.most
-                && used.as_micros() * 100 < whole * BUSY_PERCENT
-            {
-                running = start(running.min(threads.most - running));
-            }
-        }
-        finished.extend(handles.into_iter().filter_map(|handle| handle.join().ok()));
-        finished
-    })
-}
-
-/// The processor time of this process so far.
-fn cpu_time() -> Duration {
-    let micros = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
-    let usage = getrusage(UsageWho::RUSAGE_SELF);
-    usage.map_or(Duration::ZERO, |usage| {
-        Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
-    })
-}
-
 /// Puts together what the workers have read.
-fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, options: Options<'_>) -> Census {
-    let (records, skipped): (Vec<_>, Vec<_>) = finished.into_iter().map(|f| (f.records, f.skips)).unzip();
+fn conclude(shared: &Shared, left: Vec<Left>, root: Root<'_>, options: Options<'_>) -> Census {
+    let (records, skipped): (Vec<_>, Vec<_>) =
+        left.into_iter().map(|left| (left.records, left.skips)).unzip();
     let tree = census::Tree::new(records, shared.directories.load(Ordering::Relaxed));
     let Sides { visible, hidden, outside } = tree.sides(root.mount_points.len(), &shared.listing);
     let mut skips: Vec<Skip> = skipped
@@ -268,7 +188,10 @@ fn conclude(shared: &Shared<'_>, finished: Vec<Finished>, root: Root<'_>, option
     skips.dedup();
     Census {
         visible,
-        hidden: shared.beneath.as_ref().map(|_| hidden).map_err(|errno| *errno),
+        hidden: match &shared.clone {
+            Err(errno) if !root.mount_points.is_empty() => Err(*errno),
+            _ => Ok(hidden),
+        },
         outside: root.whole.map(|whole| whole.map(|_| outside)),
         directories: tree.largest(options.directories, options.depth),
         watched: tree.below(options.watched),

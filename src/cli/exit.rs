@@ -3,12 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::model::monitor::Monitor;
+use crate::sys::memory;
 
 /// The ways to end, as shells see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,4 +59,18 @@ pub(super) fn cancel_on_interrupt(monitor: &Monitor) -> io::Result<()> {
     flag::register_conditional_default(SIGINT, Arc::clone(&cancelled))?;
     flag::register(SIGINT, cancelled)?;
     Ok(())
+}
+
+/// A bug is told in one line, and ends the command with status 2. So is a thread for which there is too little
+/// memory to start: it panics (`get_stack` of std's `stack_overflow`).
+pub(super) fn on_panic(tell: impl Fn(&str) + Send + Sync + 'static) {
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.to_string();
+        if text.contains(Errno::ENOMEM.desc()) {
+            tell(memory::MESSAGE);
+        } else {
+            tell(&format!("internal error: {text}"));
+        }
+        std::process::exit(memory::EXIT_STATUS);
+    }));
 }

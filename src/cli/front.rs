@@ -58,16 +58,15 @@ fn listen(line: &UnixStream, monitor: &Monitor) {
         monitor.cancel();
         if hears(line) {
             end(line, Exit::Interrupted);
-            return;
         }
     }
-    let _ = worker::let_go_of_streams();
+    worker::let_go_of_inherited();
     worker::die();
 }
 
-/// First the streams: else whoever reads what was printed waits for the end of a process that may be stuck.
+/// First it lets go of what it prints to: else whoever reads that waits for a process that may be stuck.
 fn end(mut line: &UnixStream, exit: Exit) {
-    let _ = worker::let_go_of_streams();
+    worker::let_go_of_inherited();
     // Nobody listens where the other process has gone.
     let _ = line.write_all(&[exit.code()]);
 }

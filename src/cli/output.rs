@@ -12,7 +12,7 @@ use anstream::{AutoStream, ColorChoice};
 use nix::errno::Errno;
 
 use super::stream::{self, Stream};
-use crate::commands::error::describe;
+use crate::model::errno::describe;
 use crate::model::escape;
 use supervised::{Opened, Writer};
 

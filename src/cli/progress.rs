@@ -2,13 +2,14 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::model::bytes::Units;
 use crate::model::monitor::Monitor;
+use crate::sys::thread::spawn;
 
 /// Runs shorter than one of these never show anything.
 const INTERVAL: Duration = Duration::from_millis(150);
@@ -26,7 +27,7 @@ impl Progress {
         }
         let monitor = monitor.clone();
         let (stop, stopped) = mpsc::channel();
-        let thread = thread::Builder::new().name("progress".into()).spawn(move || draw(&monitor, &stopped));
+        let thread = spawn("progress", move || draw(&monitor, &stopped));
         Self { thread: thread.ok().map(|thread| (stop, thread)) }
     }
 }

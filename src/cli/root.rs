@@ -14,8 +14,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{chdir, chroot, fchdir};
 
-use crate::commands::error::describe;
 use crate::commands::refusal::Refusal;
+use crate::model::errno::describe;
 use crate::model::escape;
 use crate::sys::scout;
 

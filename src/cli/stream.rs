@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{close, write};
 
-use crate::commands::error::describe;
+use crate::model::errno::describe;
 use crate::sys::startup;
 
 /// A copy of the descriptor, which leads to the same.

@@ -7,17 +7,17 @@ use std::time::{Duration, SystemTime};
 
 use crate::commands::explain::Seen;
 use crate::commands::survey::PROC;
-use crate::filesystems::limits::Limits;
-use crate::filesystems::{self as fs, Internal, Term};
+use crate::filesystems::{self, Internal};
 use crate::holders::describe::Processes;
 use crate::holders::{Held, Scan};
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::capability::Effective;
-use crate::model::capacity::{Capacity, Detail, Figures, ReservedFor};
+use crate::model::capacity::{Capacity, Detail, Figures, ReserveOwner};
 use crate::model::deleted::DeletedFile;
 use crate::model::findings::{self, Evidence, Finding};
 use crate::model::group_by::{GroupBy, add_up};
-use crate::model::ledger::{Cause, Ledger, Views};
+use crate::model::ledger::{Cause, Ledger, Term, Views};
+use crate::model::limits::Limits;
 use crate::model::remedies;
 use crate::model::skips::{Explained, Kind, Skip, matters};
 use crate::model::usage::{Census, Entry, Hidden, Part, Tally};
@@ -100,8 +100,9 @@ fn skipped_on(targets: &[Target], scans: &[Scan]) -> Vec<Skipped> {
         }
     }
     let rights = Effective::current();
-    let told =
-        |(skip, mount, matters): (&Skip, &Mount, bool)| Skipped::new(skip, matters, rights, fs::check(mount));
+    let told = |(skip, mount, matters): (&Skip, &Mount, bool)| {
+        Skipped::new(skip, matters, rights, filesystems::check(mount))
+    };
     skips.into_iter().map(told).collect()
 }
 
@@ -180,12 +181,14 @@ fn filesystem(seen: &Seen, processes: &Processes, rights: Effective, interrupted
     let of = remedies::Filesystem { mountpoint: &mount.mountpoint, is_listed: seen.scan.listed };
     let remedies = remedies::advise(&files, hidden.as_deref().unwrap_or_default(), of);
     let unconfined = seen.counted.internal.as_ref().and_then(|internal| internal.unconfined);
-    let skipped = |skip: &Skip| Skipped::new(skip, matters(skip.kind, explained), rights, fs::check(mount));
+    let skipped =
+        |skip: &Skip| Skipped::new(skip, matters(skip.kind, explained), rights, filesystems::check(mount));
     Filesystem {
         mountpoint: mount.mountpoint.clone(),
         root: mount.root.clone(),
         source: PathBuf::from(&mount.source),
         fstype: mount.fstype.clone(),
+        traits: mount.traits,
         dev: mount.dev.to_string(),
         overlay: seen.target.overlay.as_ref().map(|overlay| self::overlay(overlay, census)),
         capacity: report::Capacity::from(&capacity),
@@ -228,7 +231,7 @@ fn views(seen: &Seen) -> Views {
 fn total(amounts: impl Iterator<Item = (Bytes, u64)>) -> Tally {
     amounts.fold(Tally::default(), |sum, (bytes, inodes)| Tally {
         bytes: sum.bytes + bytes,
-        inodes: sum.inodes + inodes,
+        inodes: sum.inodes.saturating_add(inodes),
     })
 }
 
@@ -332,7 +335,7 @@ fn findings(seen: &Seen, capacity: &Capacity) -> Vec<Finding> {
     findings::find(&Evidence {
         mountpoint: &mount.mountpoint,
         source: Path::new(&mount.source),
-        fstype: &mount.fstype,
+        traits: mount.traits,
         capacity,
         limits: &seen.limits,
         longest_directory: longest.as_ref(),
@@ -343,14 +346,14 @@ fn capacity(figures: &Figures, mount: &Mount, limits: &Limits) -> Capacity {
     // The kernel shows them where they are not root's (fs/ext4/super.c, `_ext4_show_options`).
     let id = |option: &str| std::str::from_utf8(&mount.option(option)?).ok()?.parse().ok();
     let reserved_for =
-        ReservedFor { uid: id("resuid").filter(|uid| *uid != 0), gid: id("resgid").filter(|gid| *gid != 0) };
+        ReserveOwner { uid: id("resuid").filter(|uid| *uid != 0), gid: id("resgid").filter(|gid| *gid != 0) };
     Capacity {
         figures: *figures,
         reserved_for,
         device: limits.device_size,
         uncounted: limits.uncounted.as_deref().filter(|terms| makes_up(terms, limits, figures)).map(amounts),
-        reserved_blocks: limits.reserve.map(|reserve| reserve.blocks),
-        reserved_clusters: limits.reserve.map(|reserve| reserve.clusters),
+        reserved_blocks: limits.reserve.map(|reserve| reserve.blocks.min(Bytes::MOST)),
+        reserved_clusters: limits.reserve.map(|reserve| reserve.clusters.min(Bytes::MOST)),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::commands::assemble;
 use crate::commands::error::Result;
 use crate::commands::explain;
 use crate::commands::survey;
+use crate::filesystems;
 use crate::model::group_by::GroupBy;
 use crate::model::monitor::Monitor;
 use crate::mounts::locate;
@@ -27,7 +28,7 @@ pub struct Request {
 /// between two looks short.
 pub fn deleted(request: &Request, monitor: &Monitor) -> Result<Deleted> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let Request { on, interval, group_by } = request;
     let on = explain::Request { all: on.all || on.paths.is_empty(), ..on.clone() };
     let targets = survey::targets(&on, &mounts)?;

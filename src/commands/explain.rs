@@ -2,7 +2,7 @@
 //! filesystem and a second look at the holders, then the ledger, then the report.
 
 use std::num::NonZero;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,22 +11,21 @@ use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 
 use crate::commands::assemble;
-use crate::commands::error::{Error, Result};
+use crate::commands::count::{Counted, Damage, count, sync_out};
+use crate::commands::error::Result;
 use crate::commands::survey;
-use crate::filesystems::limits::{self, Limits};
-use crate::filesystems::{self as fs, Internal, Unable, errors};
+use crate::filesystems::{self, Mounted};
 use crate::holders::Scan;
 use crate::model::bytes::Bytes;
+use crate::model::limits::Limits;
 use crate::model::monitor::Monitor;
 use crate::model::skips::{Kind, Skip};
-use crate::model::usage::{Census, MountPoint, Options, Tally};
-use crate::mounts::Mounts;
+use crate::model::usage::Tally;
 use crate::mounts::locate::{self, Target};
-use crate::mounts::whole::whole;
+use crate::mounts::{Mount, Mounts};
 use crate::report::Report;
-use crate::statvfs::{Sampler, Samples};
-use crate::sys::detached::{Deadline, Pending, begin};
-use crate::walk;
+use crate::statvfs::{self as probe, Sampler, Samples};
+use crate::sys::batch::{self, Batch};
 
 /// What to explain, and how.
 #[derive(Clone, Debug)]
@@ -81,26 +80,6 @@ impl Default for Request {
     }
 }
 
-/// What was counted of one filesystem, and how.
-pub(crate) struct Counted {
-    pub(crate) census: std::result::Result<Census, Errno>,
-    /// What the filesystem needs besides, where that can be read.
-    pub(crate) internal: Option<Internal>,
-    /// Whether it was read from the inode tables; where it might have been and was not, why.
-    pub(crate) from_tables: bool,
-    pub(crate) unable: Option<Unable>,
-    damage: Damage,
-}
-
-/// What is known of damage besides what could not be read.
-#[derive(Default)]
-struct Damage {
-    /// The inode tables or the directories make no sense.
-    tables: bool,
-    /// What the kernel has met meanwhile.
-    met: errors::Met,
-}
-
 /// What one look at a filesystem gave.
 struct Observed {
     samples: std::result::Result<Samples, Errno>,
@@ -138,20 +117,15 @@ const SOON: Duration = Duration::from_millis(200);
 /// says what is known by then.
 pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     let (started, clock) = (SystemTime::now(), Instant::now());
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let targets = survey::targets(request, &mounts)?;
-    for target in &targets {
-        settle(target, request);
-    }
+    sync_out(&targets, request);
     let run = Run { request, mounts: &mounts, monitor };
     let looking = Instant::now();
     let all: Vec<&Target> = targets.iter().collect();
     let samplers = run.samplers(&all);
     // Read beside all else.
-    let limit = |(target, sampler): (&Target, &std::result::Result<Sampler, Errno>)| {
-        sampler.as_ref().ok().and_then(|_| limit(target, request.timeout))
-    };
-    let limits: Vec<Option<Pending<Limits>>> = targets.iter().zip(&samplers).map(limit).collect();
+    let limits = limits(&targets, &samplers, request.timeout);
     let mut observed = run.look(&all, samplers)?;
     for _ in 1..LOOKS {
         let is_worth_it = looking.elapsed() < SOON || observed.iter().any(Observed::is_doubtful);
@@ -159,8 +133,7 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
             run.look_again(&all, &mut observed)?;
         }
     }
-    let deadline = Deadline::after(request.timeout);
-    let limits = limits.into_iter().map(|limits| limits.and_then(|limits| limits.wait(deadline.left())));
+    let limits = limits.wait(monitor.patience(request.timeout)).into_iter().map(Option::flatten);
     let seen = targets.into_iter().zip(observed).zip(limits);
     let seen: Vec<Seen> = seen
         .map(|((target, observed), limits)| Seen::new(target, observed, limits.unwrap_or_default()))
@@ -179,7 +152,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Begins to sample the use of each filesystem, if it answers.
     fn samplers(&self, targets: &[&Target]) -> Vec<std::result::Result<Sampler, Errno>> {
-        targets.iter().map(|target| sample(target, self.request.timeout)).collect()
+        probe::start(targets.iter().map(|target| target.root.clone()).collect(), self.request.timeout)
     }
 
     /// Who holds what, what is there, and again who holds what.
@@ -204,10 +177,12 @@ impl Run<'_> {
         };
         let counted: Vec<Counted> = targets.iter().zip(&samplers).map(count).collect::<Result<_>>()?;
         // After a count that was shorter than a scan, another scan would make nothing more exact.
-        let after = if counting.elapsed() > scanning { Some(scan()?) } else { None };
+        let is_worth_it = counting.elapsed() > scanning && !self.monitor.is_cancelled();
+        let after = if is_worth_it { Some(scan()?) } else { None };
         let scans = latest(before, after).into_iter();
-        let observed = samplers.into_iter().zip(counted).zip(scans);
-        Ok(observed.map(|((sampler, counted), scan)| Observed::new(sampler, counted, scan)).collect())
+        let finished = probe::finish(samplers, self.monitor.patience(self.request.timeout)).into_iter();
+        let observed = finished.zip(counted).zip(scans);
+        Ok(observed.map(|((samples, counted), scan)| Observed::new(samples, counted, scan)).collect())
     }
 
     /// Looks once more at what did not keep still, and keeps the quieter of two looks.
@@ -227,17 +202,20 @@ impl Run<'_> {
     }
 }
 
-/// Begins to read what limits a filesystem besides its bytes.
-fn limit(target: &Target, timeout: Duration) -> Option<Pending<Limits>> {
-    let (mount, root) = (target.mount.clone(), Arc::clone(target.root.as_ref().ok()?));
-    Some(begin(move || {
-        let geometry = fs::geometry(&mount, root.as_fd()).ok();
-        limits::read(&mount, root.as_fd(), geometry.as_ref(), timeout)
-    }))
-}
-
-fn sample(target: &Target, timeout: Duration) -> std::result::Result<Sampler, Errno> {
-    target.root.as_ref().map_err(|errno| *errno).and_then(|root| Sampler::start(root, timeout))
+/// Begins to read what limits each filesystem that answers, besides its bytes.
+fn limits(
+    targets: &[Target],
+    samplers: &[std::result::Result<Sampler, Errno>],
+    timeout: Duration,
+) -> Batch<Option<Limits>> {
+    let answering = targets.iter().zip(samplers).map(|(target, sampler)| {
+        let root = target.root.as_ref().ok().filter(|_| sampler.is_ok());
+        root.map(|root| (target.mount.clone(), Arc::clone(root)))
+    });
+    batch::begin(answering.collect(), move |answering: Option<(Mount, Arc<OwnedFd>)>| {
+        let (mount, root) = answering?;
+        Some(Mounted { mount: &mount, root: root.as_fd() }.limits(timeout))
+    })
 }
 
 /// The later scan of each filesystem, if there is one, with the bytes that are only in it.
@@ -255,107 +233,14 @@ fn latest(before: Vec<Scan>, after: Option<Vec<Scan>>) -> Vec<(Scan, Bytes)> {
     }
 }
 
-/// Has written out what the inode tables do not have yet. Where that does not end soon, the report
-/// says how much it is.
-fn settle(target: &Target, request: &Request) {
-    if request.method != Method::Walk
-        && let Ok(root) = &target.root
-    {
-        fs::settle(&target.mount, root.as_fd(), request.timeout / 2);
-    }
-}
-
-/// Counts what lies below the root: from below or from above. An error where only the inode tables
-/// would do, and do not.
-fn count(target: &Target, request: &Request, monitor: &Monitor) -> Result<Counted> {
-    let covers = target.covers.iter();
-    let mount_points: Vec<_> =
-        covers.map(|cover| MountPoint { path: &cover.relative, listed: cover.listed }).collect();
-    let Request { threads, directories, depth, names, .. } = *request;
-    let watched = target.overlay.as_ref().map_or(&[][..], |overlay| &overlay.inodes);
-    let options = Options { threads, directories, depth, names, watched };
-    let mut unable = None;
-    if request.method != Method::Walk {
-        match fs::census(&target.mount, &mount_points, options, monitor) {
-            Ok((census, internal)) => {
-                let internal = Some(internal);
-                let census = Ok(census);
-                return Ok(Counted { census, internal, from_tables: true, ..Counted::none(Errno::EIO) });
-            }
-            Err(reason) if request.method == Method::Table => {
-                return Err(Error::Tables { mountpoint: target.mount.mountpoint.clone(), reason });
-            }
-            // There is no other way that it would be worth telling of.
-            Err(Unable::Filesystem(_)) => {}
-            Err(reason) => unable = Some(reason),
-        }
-    }
-    let root = target.root.as_ref().ok();
-    let watch = root.map(|root| errors::Watch::begin(&target.mount, root.as_fd()));
-    let census = look(target, &mount_points, options, request.timeout, monitor);
-    let internal = fs::internal(&target.mount, options, monitor);
-    let is_damaged = |unable: Option<&Unable>| unable == Some(&Unable::Damaged);
-    let damage = Damage {
-        tables: is_damaged(unable.as_ref()) || is_damaged(internal.as_ref().err()),
-        met: watch.map(errors::Watch::end).unwrap_or_default(),
-    };
-    Ok(Counted { census, internal: internal.ok(), from_tables: false, unable, damage })
-}
-
-/// The view from above.
-fn look(
-    target: &Target,
-    mount_points: &[MountPoint<'_>],
-    options: Options<'_>,
-    timeout: Duration,
-    monitor: &Monitor,
-) -> std::result::Result<Census, Errno> {
-    let descriptor = target.root.as_ref().map_err(|errno| *errno)?;
-    let whole = whole(&target.mount, descriptor, timeout);
-    let root = walk::Root {
-        descriptor,
-        path: &target.mount.mountpoint,
-        mount_points,
-        whole: whole.as_ref().map(Option::as_ref).map_err(|errno| *errno),
-        devices_lie: target.mount.is_overlay(),
-    };
-    walk::walk(root, options, monitor)
-}
-
-impl Counted {
-    fn none(errno: Errno) -> Self {
-        let damage = Damage::default();
-        Self { census: Err(errno), internal: None, from_tables: false, unable: None, damage }
-    }
-
-    /// What has names by its own count of them, and was not met. `None` where not every name was looked at.
-    fn without_a_way(&self) -> Option<Tally> {
-        let (census, internal) = (self.census.as_ref().ok()?, self.internal.as_ref()?);
-        let (hidden, outside) = (census.hidden.as_ref().ok()?, census.outside.as_ref().ok()?);
-        let mut met = census.visible;
-        hidden.iter().chain(outside).for_each(|part| met.add(part.tally));
-        let Tally { bytes, inodes } = internal.named;
-        let lost =
-            Tally { bytes: bytes.saturating_sub(met.bytes), inodes: inodes.saturating_sub(met.inodes) };
-        census.skips.is_empty().then_some(lost)
-    }
-}
-
 impl Observed {
     fn new(
-        sampler: std::result::Result<Sampler, Errno>,
+        samples: std::result::Result<Samples, Errno>,
         counted: Counted,
         (scan, unlinked_meanwhile): (Scan, Bytes),
     ) -> Self {
         let lost = counted.without_a_way().unwrap_or_default();
-        Self {
-            samples: sampler.map(Sampler::finish),
-            counted,
-            scan,
-            unlinked_meanwhile,
-            lost,
-            is_lost: false,
-        }
+        Self { samples, counted, scan, unlinked_meanwhile, lost, is_lost: false }
     }
 
     /// How far that may be from one moment's truth: what moved while it was read.
@@ -418,6 +303,9 @@ impl Seen {
     /// of where it is, that there is some.
     fn add_damage(&self, skips: &mut Vec<Skip>) {
         let mountpoint = &self.target.mount.mountpoint;
+        let is_named = |skip: &&Skip| skip.kind != Kind::Inode;
+        let named: FxHashSet<u64> = skips.iter().filter(is_named).filter_map(|skip| skip.inode).collect();
+        skips.retain(|skip| is_named(&skip) || skip.inode.is_none_or(|inode| !named.contains(&inode)));
         let known: FxHashSet<u64> = skips.iter().filter_map(|skip| skip.inode).collect();
         let damaged = self.counted.internal.iter().flat_map(|internal| &internal.damaged);
         let damaged = damaged.filter(|damaged| !known.contains(&damaged.inode));

@@ -15,10 +15,11 @@ use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::commands::assemble;
-use crate::commands::error::errno;
 use crate::commands::refusal::Refusal;
 use crate::commands::verified_file::{Opened, Wanted};
+use crate::filesystems;
 use crate::model::bytes::{Bytes, Units};
+use crate::model::errno::errno;
 use crate::model::file_spec::{FileSpec, Handle};
 use crate::model::methods::CopyMethod;
 use crate::model::monitor::Monitor;
@@ -58,10 +59,10 @@ pub struct Request {
 /// Copies one deleted file. `monitor` shows how far it is and can end it, which leaves nothing behind.
 pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusal> {
     let Request { wanted, destination, options } = request;
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let opened = Opened::open(wanted, &mounts)?;
     destination::reach(destination, wanted.timeout)?;
-    let name = destination::former_name(opened.path.as_deref(), opened.stat.inode);
+    let name = destination::former_name(opened.name.path(), opened.stat.inode);
     let (directory, name) = destination::directory_and_name(destination, name)?;
     let destination = Destination::new(&directory, &name, options.force)?;
     let copied = save(&opened, &destination, *options, monitor)?;

@@ -8,18 +8,23 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use crate::commands::error::{self, describe};
+use crate::commands::error;
 use crate::model::bytes::{Bytes, Units};
 use crate::model::capability::{Capability, Effective};
+use crate::model::errno::describe;
 use crate::model::escape;
 use crate::model::file_spec::{FileSpec, Handle};
+use crate::mounts;
 
 /// Why a file was neither recovered nor released.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The mounts, or a path given with the file, lead nowhere.
     #[error(transparent)]
-    Filesystem(#[from] error::Error),
+    Mounts(#[from] mounts::Error),
+    /// Nobody can be asked who holds it.
+    #[error(transparent)]
+    Run(#[from] error::Error),
     /// Nobody has that number.
     #[error("{0}: there is no such process or thread")]
     NoProcess(FileSpec),

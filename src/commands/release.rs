@@ -1,35 +1,37 @@
 //! Frees the blocks of a deleted file while the program that holds it runs on. First
-//! a plan, which is shown; what is then acted on is the descriptor that the plan was made with.
+//! a plan, which is shown; what is then acted on is the descriptor that the plan was made with, and no more of
+//! the file than was shown.
 
+mod blocks;
+mod changes;
 mod notes;
 pub mod unmount;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
-use nix::unistd::{Whence, ftruncate, lseek, syncfs};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::commands::assemble;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey;
 use crate::commands::verified_file::{Opened, Wanted};
+use crate::filesystems;
 use crate::holders::Held;
-use crate::model::bytes::{Bytes, Gap};
+use crate::model::bytes::Bytes;
 use crate::model::capability::Capability;
 use crate::model::deleted::{DeletedFile, Via};
 use crate::model::file_spec::{FileSpec, Handle};
 use crate::model::methods::ReleaseMethod;
+use crate::model::monitor::Monitor;
+use crate::mounts::Mounts;
 use crate::mounts::locate;
 use crate::report::{Released, SCHEMA_VERSION, Tool};
 use crate::statvfs;
-use crate::sys::detached::within;
 use crate::sys::pidfd;
 use crate::sys::stat::{Stat, statx_fd};
+use changes::Changes;
 
 /// What to release, and how.
 #[derive(Clone, Debug)]
@@ -44,12 +46,30 @@ pub struct Request {
 
 /// What will be done, to what, and who is concerned.
 pub struct Plan {
+    request: Request,
     opened: Opened,
+    seen: Examined,
+}
+
+/// The file and those who hold it, as they are shown.
+struct Examined {
+    stat: Stat,
     means: Means,
     file: DeletedFile,
     notes: Vec<String>,
-    filesystem: Option<PathBuf>,
-    timeout: Duration,
+}
+
+/// What another look has shown.
+pub struct News {
+    seen: Examined,
+    changes: Changes,
+}
+
+impl News {
+    /// How that differs from the plan.
+    pub fn changes(&self) -> Changes {
+        self.changes
+    }
 }
 
 /// How it will be done.
@@ -62,31 +82,26 @@ enum Means {
 impl Plan {
     /// Finds the file and who holds it, and checks everything that can be checked before anything is
     /// done.
-    pub fn make(request: &Request) -> Result<Self, Refusal> {
-        let Request { wanted, truncate, force } = request;
-        let what = wanted.what;
-        let mounts = locate::read_mounts()?;
-        let opened = Opened::open(wanted, &mounts)?;
-        let (held, skips) = survey::holders_of(opened.held(), &mounts, wanted.timeout)?;
-        if held.holds.iter().any(|hold| hold.via == Via::Executable) {
-            return Err(Refusal::Running(what));
-        }
-        let means = if *truncate {
-            Means::Truncate(writers_own(&opened)?)
-        } else {
-            opened.may_be_written()?;
-            Means::PunchHole
-        };
-        let file = assemble::described(&Held { path: opened.path.clone(), ..held }, wanted.timeout);
-        if !force {
-            spare_others(&opened, &file, &means)?;
-            if !opened.is_on_a_mount(&mounts) {
-                return Err(Refusal::NotMounted(what));
-            }
-        }
-        let notes = notes::of(&file, means.method(), skips.len());
-        let filesystem = wanted.filesystem.clone();
-        Ok(Self { opened, means, file, notes, filesystem, timeout: wanted.timeout })
+    pub fn make(request: &Request, monitor: &Monitor) -> Result<Self, Refusal> {
+        let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
+        let opened = Opened::open(&request.wanted, &mounts)?;
+        monitor.beat();
+        let seen = Examined::of(&opened, request, &mounts)?;
+        Ok(Self { request: request.clone(), opened, seen })
+    }
+
+    /// Looks at it once more, with the same checks.
+    pub fn look_again(&self, monitor: &Monitor) -> Result<News, Refusal> {
+        let seen = Examined::of(&self.opened, &self.request, &locate::read_mounts(filesystems::TRAITS_OF)?)?;
+        monitor.beat();
+        let before = (&self.seen.stat, &self.seen.file);
+        let changes = Changes::between(before, (&seen.stat, &seen.file));
+        Ok(News { seen, changes })
+    }
+
+    /// Makes that the plan.
+    pub fn adopt(&mut self, news: News) {
+        self.seen = news.seen;
     }
 
     /// What will be done, as it is shown and as it is reported.
@@ -95,47 +110,90 @@ impl Plan {
             schema_version: SCHEMA_VERSION,
             tool: Tool::this(),
             what: self.opened.what.to_string(),
-            filesystem: self.filesystem.clone(),
-            file: (&self.file).into(),
-            method: self.means.method(),
+            filesystem: self.request.wanted.filesystem.clone(),
+            file: (&self.seen.file).into(),
+            method: self.seen.means.method(),
             done: false,
             freed_bytes: None,
             regained_bytes: None,
-            notes: self.notes.clone(),
+            appended_bytes: None,
+            notes: self.seen.notes.clone(),
         }
     }
 
-    /// Does it, unless the file has got a name since.
-    pub fn carry_out(self) -> Result<Released, Refusal> {
-        let what = self.opened.what;
+    /// Does it, unless the file has got a name since. What has come behind the end that was shown stays: then it
+    /// is not truncated, but what was shown becomes a hole. `monitor` shows that it goes on.
+    pub fn carry_out(self, monitor: &Monitor) -> Result<Released, Refusal> {
+        monitor.settle(true);
+        let (what, shown) = (self.opened.what, self.seen.stat);
         let failed = |errno| match errno {
             Errno::ETXTBSY => Refusal::InUse(what),
             Errno::EOPNOTSUPP => Refusal::NoHoles(what),
             errno => Refusal::denied_or(&what, errno, &[Capability::DacOverride]),
         };
-        let file = match &self.means {
-            Means::PunchHole => self.opened.writer()?,
-            Means::Truncate(description) => description
-                .try_clone()
-                .map(File::from)
-                .map_err(|error| Refusal::System { subject: what.to_string(), source: error })?,
-        };
         let before = self.opened.check()?;
+        let appended = Bytes(before.size).saturating_sub(Bytes(shown.size));
+        let (file, method) = match &self.seen.means {
+            Means::Truncate(description) if appended == Bytes::ZERO => {
+                let failed = |source| Refusal::System { subject: what.to_string(), source };
+                (description.try_clone().map(File::from).map_err(failed)?, ReleaseMethod::Truncate)
+            }
+            Means::Truncate(_) | Means::PunchHole => (self.opened.writer()?, ReleaseMethod::PunchHole),
+        };
+        let _watch = blocks::watch(&file, monitor);
         let used = statvfs::read(file.as_fd()).map_err(failed)?.used;
-        match &self.means {
-            Means::PunchHole => punch(&file, &before).map_err(failed)?,
-            Means::Truncate(_) => empty(&file).map_err(failed)?,
-        }
+        let done = match method {
+            ReleaseMethod::Truncate => blocks::empty(&file),
+            _ => blocks::punch(&file, shown.size),
+        };
+        done.map_err(failed)?;
         let after = statx_fd(file.as_fd()).map_err(failed)?;
         let freed = Bytes(before.allocated).saturating_sub(Bytes(after.allocated));
-        let regained = regained(&file, used, freed, self.timeout);
+        let regained = blocks::regained(&file, used, freed, self.request.wanted.timeout);
+        let is_as_asked = method == self.seen.means.method();
+        let mut notes = notes::on_growth(appended, is_as_asked);
+        notes.extend(notes::on_result(freed, regained, Bytes(after.allocated)));
         Ok(Released {
+            method,
             done: true,
             freed_bytes: Some(freed),
             regained_bytes: regained,
-            notes: notes::on_result(freed, regained, Bytes(after.allocated)),
+            appended_bytes: Some(appended),
+            notes,
             ..self.shown()
         })
+    }
+}
+
+impl Examined {
+    fn of(opened: &Opened, request: &Request, mounts: &Mounts) -> Result<Self, Refusal> {
+        let Request { wanted, truncate, force } = request;
+        let what = wanted.what;
+        let mut held = opened.held();
+        if !opened.is_held() {
+            held.holds.clear();
+        }
+        let (held, skips) = survey::holders_of(held, mounts, wanted.timeout)?;
+        if held.holds.iter().any(|hold| hold.via == Via::Executable) {
+            return Err(Refusal::Running(what));
+        }
+        let means = if *truncate {
+            Means::Truncate(writers_own(opened)?)
+        } else {
+            opened.may_be_written()?;
+            Means::PunchHole
+        };
+        // As late as it can be: what comes after this is not what is shown.
+        let stat = opened.check()?;
+        let file = assemble::described(&Held { stat, name: opened.name.clone(), ..held }, wanted.timeout);
+        if !force {
+            spare_others(opened, &file, &means)?;
+            if !opened.is_on_a_mount(mounts) {
+                return Err(Refusal::NotMounted(what));
+            }
+        }
+        let notes = notes::of(&file, means.method(), skips.len());
+        Ok(Self { stat, means, file, notes })
     }
 }
 
@@ -180,61 +238,4 @@ fn writers_own(opened: &Opened) -> Result<OwnedFd, Refusal> {
     let flags = fcntl(&description, FcntlArg::F_GETFL).map(OFlag::from_bits_retain).map_err(failed)?;
     let for_writing = flags.intersects(OFlag::O_WRONLY | OFlag::O_RDWR) && !flags.contains(OFlag::O_PATH);
     if for_writing { Ok(description) } else { Err(Refusal::NoWriter(what)) }
-}
-
-/// Frees all blocks and keeps size and offsets.
-fn punch(file: &File, before: &Stat) -> Result<(), Errno> {
-    /// The last block is freed only as a whole; no filesystem has larger ones.
-    const ALIGNMENT: u64 = 1 << 20;
-    let hole = |length: u64| {
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(file, flags, 0, i64::try_from(length).map_err(|_| Errno::EFBIG)?)
-    };
-    if before.size > 0 {
-        match hole(before.size.next_multiple_of(ALIGNMENT)) {
-            // Beyond the largest file that the filesystem can have.
-            Err(Errno::EFBIG) => hole(before.size)?,
-            result => result?,
-        }
-    }
-    // What is allocated beyond the end is not in the hole, on ext4 in no hole (fs/ext4/inode.c,
-    // `ext4_punch_hole`): setting the size that the file has anyway frees it. Not when it has just
-    // grown, which would cut off what was written.
-    let now = statx_fd(file.as_fd())?;
-    if now.allocated > 0 && now.size == before.size {
-        ftruncate(file, i64::try_from(now.size).map_err(|_| Errno::EFBIG)?)?;
-    }
-    Ok(())
-}
-
-/// Empties it and lets its writer go on at the beginning. The offset first: what is written between the
-/// two calls is lost with all the rest. The other way round it would land far behind the new end.
-fn empty(description: &File) -> Result<(), Errno> {
-    lseek(description, 0, Whence::SeekSet)?;
-    ftruncate(description, 0)
-}
-
-/// By how much less of the filesystem is in use. btrfs frees at its next commit, and others may finish
-/// in the background: then it is asked to write out, and looked at again, for no longer than `timeout`.
-fn regained(file: &File, before: Bytes, freed: Bytes, timeout: Duration) -> Option<Gap> {
-    /// Long enough for a transaction that is on its way.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    const STEP: Duration = Duration::from_millis(20);
-    let look = || statvfs::read(file.as_fd()).ok().map(|capacity| before - capacity.used);
-    let has_come = |regained: Option<Gap>| regained.is_some_and(|regained| regained >= Gap::from(freed));
-    let mut regained = look();
-    if has_come(regained) {
-        return regained;
-    }
-    if let Ok(file) = file.try_clone() {
-        // No answer in time: what is regained by then is told.
-        let _ = within(timeout, move || syncfs(&file));
-    }
-    let clock = Instant::now();
-    regained = look();
-    while !has_come(regained) && clock.elapsed() < PATIENCE.min(timeout) {
-        sleep(STEP);
-        regained = look();
-    }
-    regained
 }

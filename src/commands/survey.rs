@@ -1,7 +1,7 @@
 //! What both commands begin with: which filesystems were asked for, and who holds
 //! what on them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use rustc_hash::FxHashSet;
 
 use crate::commands::error::{Error, Result};
 use crate::commands::explain::Request;
-use crate::filesystems::{self as fs, Listing, Unlinked};
+use crate::filesystems::{Listing, Mounted, Unlinked};
 use crate::holders::{Found, Held, Places, Scan, kernel, own_pids};
 use crate::model::capability::{Capability, Effective};
-use crate::model::skips::{Kind, Skip, is_damage};
-use crate::mounts::Mounts;
+use crate::model::skips::{Kind, Skip};
 use crate::mounts::locate::{self, Target};
-use crate::sys::detached::within;
+use crate::mounts::{Mount, Mounts};
+use crate::sys::batch;
 use crate::sys::stat::statx_fd;
 
 /// Where processes are listed.
@@ -67,10 +67,8 @@ fn listed(mut target: Target) -> Target {
 /// complete where there are any, then /proc and the kernel's own objects, which tell who.
 #[expect(clippy::ref_option_ref, reason = "that is what iterating over a slice of options gives")]
 pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Request) -> Result<Vec<Scan>> {
-    let (listed, damages): (Vec<Option<Listed>>, Vec<Vec<Skip>>) = targets
-        .iter()
-        .map(|target| target.map_or((None, Vec::new()), |target| list(target, request.timeout)))
-        .unzip();
+    let (listed, damages): (Vec<Option<Listed>>, Vec<Vec<Skip>>) =
+        list(targets, request.timeout).into_iter().unzip();
     let none_held = |(target, listed): (&Option<&Target>, &Option<Listed>)| {
         (*target).is_none_or(|_| listed.as_ref().is_some_and(Listed::is_empty))
     };
@@ -99,12 +97,12 @@ pub(crate) fn holders(targets: &[Option<&Target>], mounts: &Mounts, request: &Re
     }
     let mut scans = found.look_further(request.threads, request.timeout);
     kernel::attribute(&mut scans, &complete, &places, Path::new(PROC), request.timeout);
-    for (scan, target) in scans.iter_mut().zip(targets) {
-        // What was freed between the list and the scan has no holder, and is not held.
-        if scan.listed
-            && !scan.held.iter().all(Held::is_attributed)
-            && let Some(still) = target.and_then(|target| list(target, request.timeout).0)
-        {
+    // What was freed between the list and the scan has no holder, and is not held.
+    let doubtful = |scan: &Scan| scan.listed && !scan.held.iter().all(Held::is_attributed);
+    let again: Vec<Option<&Target>> =
+        scans.iter().zip(targets).map(|(scan, target)| target.filter(|_| doubtful(scan))).collect();
+    for (scan, (still, _)) in scans.iter_mut().zip(list(&again, request.timeout)) {
+        if let Some(still) = still {
             scan.keep(&still.inodes);
         }
     }
@@ -125,33 +123,39 @@ impl Listed {
     }
 }
 
-/// What the filesystem itself lists as having no name; `None` where it keeps no list, or none that may
+/// What each filesystem itself lists as having no name; `None` where it keeps no list, or none that may
 /// be read: then /proc alone has to tell, and what it tells is a lower bound. Also what of the list is damaged.
-fn list(target: &Target, timeout: Duration) -> (Option<Listed>, Vec<Skip>) {
-    let Ok(root) = &target.root else { return (None, Vec::new()) };
-    let (mount, root) = (target.mount.clone(), Arc::clone(root));
-    let listing = within(timeout, move || {
-        let listing = fs::unlinked(&mount, root.as_fd())?;
-        Ok::<_, Errno>((listing, fs::deleted_subvolumes(&mount, root.as_fd())?))
-    });
-    let mountpoint = &target.mount.mountpoint;
-    match listing {
-        Some(Ok((Listing::Kept { unlinked, damaged }, deleted_subvolumes))) => {
-            let held = |Unlinked { stat, path }| Held { stat, path, holds: Vec::new(), kernel: Vec::new() };
+#[expect(clippy::ref_option_ref, reason = "that is what iterating over a slice of options gives")]
+fn list(targets: &[Option<&Target>], timeout: Duration) -> Vec<(Option<Listed>, Vec<Skip>)> {
+    let asked = |target: &Option<&Target>| {
+        let target = (*target)?;
+        Some((target.mount.clone(), Arc::clone(target.root.as_ref().ok()?)))
+    };
+    let list = |asked: Option<(Mount, Arc<OwnedFd>)>| {
+        asked.map(|(mount, root)| list_of(&mount, root.as_fd())).unwrap_or_default()
+    };
+    let lists = batch::begin(targets.iter().map(asked).collect(), list).wait(timeout);
+    lists.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+fn list_of(mount: &Mount, root: BorrowedFd<'_>) -> (Option<Listed>, Vec<Skip>) {
+    match (Mounted { mount, root }).unlinked() {
+        Ok(Listing::Kept { unlinked, damaged, deleted_subvolumes }) => {
+            let held = |Unlinked { stat, name }| Held { stat, name, holds: Vec::new(), kernel: Vec::new() };
             let inodes = unlinked.into_iter().map(held).collect();
-            let damaged = damaged.into_iter().map(|damaged| damaged.skip(mountpoint));
+            let damaged = damaged.into_iter().map(|damaged| damaged.skip(&mount.mountpoint));
             (Some(Listed { inodes, deleted_subvolumes }), damaged.collect())
         }
-        Some(Err(errno)) if is_damage(errno) => {
-            (None, vec![Skip::new(Kind::UnlinkedList, mountpoint, errno)])
+        Err(unable) if unable.is_damage() => {
+            (None, vec![Skip::new(Kind::UnlinkedList, &mount.mountpoint, unable.errno())])
         }
-        Some(Ok((Listing::NotKept, _)) | Err(_)) | None => (None, Vec::new()),
+        Ok(Listing::NotKept) | Err(_) => (None, Vec::new()),
     }
 }
 
 /// What belongs to which of `targets`.
 fn places(targets: &[Option<&Target>], mounts: &Mounts) -> Places {
-    let mut places = Places::default();
+    let mut places = Places { traits_of: mounts.traits_of(), ..Places::default() };
     for (number, target) in targets.iter().enumerate() {
         let shown = target.map(|target| (target.mount.mountpoint.clone(), target.mount.root.clone()));
         places.shown.push(shown.unwrap_or_default());
@@ -183,8 +187,12 @@ fn scan(count: usize, places: &Arc<Places>, mounts: &Mounts, request: &Request) 
 
 /// All who hold the one inode of `file`, whatever filesystem it is on, besides those that are known.
 pub(crate) fn holders_of(file: Held, mounts: &Mounts, timeout: Duration) -> Result<(Held, Vec<Skip>)> {
-    let mut places =
-        Places { mount_points: mount_points(mounts), served: served(mounts), ..Places::default() };
+    let mut places = Places {
+        mount_points: mount_points(mounts),
+        served: served(mounts),
+        traits_of: mounts.traits_of(),
+        ..Places::default()
+    };
     places.devices.insert(file.stat.dev, 0);
     let places = Arc::new(places);
     let found = crate::holders::scan(Path::new(PROC), &places, None, timeout);

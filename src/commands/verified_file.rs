@@ -4,10 +4,8 @@
 
 mod task;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +16,18 @@ use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, faccessat};
 
 use crate::commands::refusal::Refusal;
-use crate::filesystems::{self as fs, Unlinked};
+use crate::filesystems::{Mounted, Unable, Unlinked};
 use crate::holders::Held;
 use crate::model::capability::Capability;
 use crate::model::deleted::Hold;
 use crate::model::escape;
 use crate::model::file_spec::{FileSpec, Handle};
+use crate::model::last_name::LastName;
+use crate::model::traits::TraitsOf;
 use crate::mounts::locate::{self, Target};
 use crate::mounts::{Mounts, mountinfo};
 use crate::sys::detached::within;
-use crate::sys::stat::{Stat, is_stand_in, statx_fd};
+use crate::sys::stat::{Stat, statx_fd};
 pub use task::Task;
 
 /// Which file, and what it has to be.
@@ -50,8 +50,8 @@ pub struct Opened {
     pub what: FileSpec,
     /// As it was when it was opened.
     pub stat: Stat,
-    /// Its last name; none if it never had one, or where that is not known.
-    pub path: Option<PathBuf>,
+    /// Its last name.
+    pub name: LastName,
     /// Who holds it; none where it was found by its number.
     pub task: Option<Task>,
     /// Opened with `O_PATH`: without any effect on the file.
@@ -109,7 +109,7 @@ impl Opened {
             Handle::Mapping => task.mapping(what, wanted.inode, mounts)?,
         };
         let stat = statx_fd(inode.as_fd()).map_err(|errno| Refusal::system(&what, errno))?;
-        Ok(Self { what, path: last_name(&inode, &stat), stat, task: Some(task), inode })
+        Ok(Self { what, name: last_name(&inode, &stat), stat, task: Some(task), inode })
     }
 
     fn by_number(number: u64, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
@@ -124,8 +124,9 @@ impl Opened {
         };
         let root = root.map_err(failed)?;
         let (asked, descriptor) = (mount.clone(), Arc::clone(&root));
-        let list = within(timeout, move || fs::open_unlinked(&asked, descriptor.as_fd(), number));
-        let list = list.unwrap_or(Err(Errno::ETIMEDOUT)).map_err(failed)?;
+        let open = move || Mounted { mount: &asked, root: descriptor.as_fd() }.open_unlinked(number);
+        let list = within(timeout, open).unwrap_or(Err(Unable::Refused(Errno::ETIMEDOUT)));
+        let list = list.map_err(|unable| failed(unable.errno()))?;
         let mountpoint = mount.mountpoint;
         let Some(mut list) = list else {
             return Err(Refusal::NoList { what, mountpoint, fstype: mount.fstype });
@@ -136,8 +137,8 @@ impl Opened {
                 what,
                 choice: "in several subvolumes; name a holder (PID:FD)".into(),
             }),
-            (Some((inode, Unlinked { stat, path })), true) => {
-                Ok(Self { what, stat, path, task: None, inode })
+            (Some((inode, Unlinked { stat, name })), true) => {
+                Ok(Self { what, stat, name, task: None, inode })
             }
         }
     }
@@ -151,7 +152,7 @@ impl Opened {
             return Err(Refusal::NotAFile { what, directory: stat.is_directory() });
         }
         if stat.links > 0 {
-            let path = self.path.clone().filter(|path| path.exists());
+            let path = self.name.path().filter(|path| path.exists()).map(Path::to_path_buf);
             return Err(Refusal::Named { what, path });
         }
         Ok(stat)
@@ -204,9 +205,19 @@ impl Opened {
         };
         Held {
             stat: self.stat,
-            path: self.path.clone(),
+            name: self.name.clone(),
             holds: hold.into_iter().collect(),
             kernel: Vec::new(),
+        }
+    }
+
+    /// Whether the holder through which it was found still holds it, as far as can be told.
+    pub fn is_held(&self) -> bool {
+        match (self.what, &self.task) {
+            (FileSpec::Held { handle: Handle::Descriptor(number), .. }, Some(task)) => {
+                task.has_open(number, self.stat.identity())
+            }
+            (_, task) => task.as_ref().is_some_and(Task::is_alive),
         }
     }
 
@@ -217,17 +228,13 @@ impl Opened {
     }
 }
 
-fn last_name(inode: &OwnedFd, stat: &Stat) -> Option<PathBuf> {
+fn last_name(inode: &OwnedFd, stat: &Stat) -> LastName {
     let link = format!("/proc/self/fd/{}", inode.as_raw_fd());
-    let name = readlinkat(AT_FDCWD, link.as_str()).ok()?.into_vec();
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(&name).to_vec();
-    let path = PathBuf::from(OsString::from_vec(name));
-    path.file_name()?;
-    (!is_stand_in(&path, stat.inode)).then_some(path)
+    LastName::of_link(readlinkat(AT_FDCWD, link.as_str()).map(PathBuf::from), stat.inode)
 }
 
 /// The mount ids in a mountinfo file.
 fn mount_ids(mountinfo: &Path) -> Vec<u64> {
     let text = std::fs::read(mountinfo).unwrap_or_default();
-    mountinfo::parse(&text).into_iter().map(|mount| mount.id).collect()
+    mountinfo::parse(&text, TraitsOf::default()).into_iter().map(|mount| mount.id).collect()
 }

@@ -1,136 +1,88 @@
-//! btrfs: every subvolume's tree notes its orphans. The search sees the running transaction
-//! (`btrfs_search_forward` begins at the tree's newest root), so nothing has to be synced.
-//!
-//! Files of deleted subvolumes that are still held are not in it: the subvolumes can be counted, but their
-//! trees cannot be searched any more. What would come free with one is not recorded anywhere, as its
-//! extents may be shared.
+//! btrfs: on several devices, with a tree of its own for each subvolume and snapshot.
+
+mod chunks;
+mod qgroups;
+mod subvolumes;
 
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nix::errno::Errno;
-
-use super::{Btrfs, Geometry, Part};
+use super::driver::{Driver, Geometry, MemberDevice, Mounted};
+use super::unlinked::Handles;
+use super::{Unable, limits};
 use crate::model::bytes::Bytes;
+use crate::model::limits::Limits;
+use crate::model::traits::{Command, ReservedFor, Storage, Subvolumes, Tools, Traits};
 use crate::mounts::Mount;
 use crate::sys::btrfs_devices;
-use crate::sys::handle::Handle;
 use crate::sys::stat::device_node;
-use crate::sys::tree_search::{Key, items};
 
-/// Trees, objects and item types: `include/uapi/linux/btrfs_tree.h`.
-const ROOT_TREE: u64 = 1;
-const TOP_LEVEL: u64 = 5;
-const FIRST_SUBVOLUME: u64 = 256;
-const LAST_SUBVOLUME: u64 = u64::MAX - 255;
-const ORPHANS: u64 = u64::MAX - 4;
-const INODE_ITEM: u8 = 1;
-const ORPHAN_ITEM: u8 = 48;
-const ROOT_ITEM: u8 = 132;
-/// `refs` of `struct btrfs_root_item`.
-const REFERENCES: usize = 216;
-
-/// `FILEID_BTRFS_WITHOUT_PARENT` of include/linux/exportfs.h: inode, subvolume, generation.
-const INODE_AND_SUBVOLUME: libc::c_int = 0x4d;
+/// The driver.
+pub(super) struct Btrfs;
 
 /// At the beginning of each device, for boot loaders: `BTRFS_DEVICE_RANGE_RESERVED` (fs/btrfs/volumes.h).
 const NEVER_ALLOCATED: Bytes = Bytes(1 << 20);
 
-/// Handles of all orphans, in all subvolumes.
-pub(super) fn handles(root: BorrowedFd<'_>) -> Result<Vec<Handle>, Errno> {
-    let mut handles = Vec::new();
-    for subvolume in subvolumes(root)? {
-        match orphans(root, subvolume, &mut handles) {
-            // Deleted, now or earlier.
-            Err(Errno::ENOENT) => {}
-            result => result?,
+impl Driver for Btrfs {
+    fn serves(&self, fstype: &str) -> bool {
+        fstype == "btrfs"
+    }
+
+    fn traits(&self, _fstype: &str) -> Traits {
+        Traits {
+            storage: Storage::Devices,
+            subvolumes: Some(Subvolumes { root_inode: Some(subvolumes::FIRST_FREE_OBJECTID) }),
+            shared_extents: true,
+            one_superblock_per_device: false,
+            reserved_for: ReservedFor::Filesystem,
+            unchecked_counters: false,
+            tools: Tools {
+                check: Some(Command("btrfs check --readonly {device}")),
+                // btrfs-check(8) warns of `--repair`: what this tells decides what to do.
+                repair: Some(Command("btrfs check --readonly {device}")),
+                grow: Some(Command("btrfs filesystem resize {number}:max {mountpoint}")),
+                ..Tools::default()
+            },
         }
     }
-    Ok(handles)
-}
 
-/// How many subvolumes are deleted and still there: held by somebody, or not cleaned up yet. They are the
-/// orphans of the root tree, which tells so before the next commit does (fs/btrfs/inode.c,
-/// `btrfs_delete_subvolume`).
-pub(super) fn deleted_subvolumes(root: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let subvolumes = subvolumes(root)?;
-    let mut count = 0;
-    let first = Key { object: ORPHANS, kind: ORPHAN_ITEM, offset: 0 };
-    items(root, ROOT_TREE, first, Key { offset: u64::MAX, ..first }, |key, _| {
-        // The others are inodes of the old free space cache, which that tree has, too.
-        count += usize::from(subvolumes.binary_search(&key.offset).is_ok());
-    })?;
-    Ok(count)
-}
-
-/// The numbers of all subvolumes.
-fn subvolumes(root: BorrowedFd<'_>) -> Result<Vec<u64>, Errno> {
-    let mut subvolumes = vec![TOP_LEVEL];
-    let first = Key { object: FIRST_SUBVOLUME, kind: ROOT_ITEM, offset: 0 };
-    let last = Key { object: LAST_SUBVOLUME, kind: ROOT_ITEM, offset: u64::MAX };
-    items(root, ROOT_TREE, first, last, |key, _| {
-        // A range of keys holds all that lies between its ends, of whatever type.
-        if key.kind == ROOT_ITEM {
-            subvolumes.push(key.object);
-        }
-    })?;
-    subvolumes.dedup();
-    Ok(subvolumes)
-}
-
-fn orphans(root: BorrowedFd<'_>, subvolume: u64, handles: &mut Vec<Handle>) -> Result<(), Errno> {
-    let mut inodes = Vec::new();
-    let first = Key { object: ORPHANS, kind: ORPHAN_ITEM, offset: 0 };
-    items(root, subvolume, first, Key { offset: u64::MAX, ..first }, |key, _| inodes.push(key.offset))?;
-    for inode in inodes {
-        let mut generation = None;
-        let key = Key { object: inode, kind: INODE_ITEM, offset: 0 };
-        // `struct btrfs_inode_item` begins with it.
-        items(root, subvolume, key, key, |_, item| generation = item.first_chunk().copied())?;
-        // None: freed meanwhile.
-        let Some(generation) = generation.map(u64::from_le_bytes) else { continue };
-        let ([inode, inode_high], [volume, volume_high]) = (super::words(inode), super::words(subvolume));
-        // `struct btrfs_fid` (fs/btrfs/export.h) has room for the lower half of the generation.
-        let [generation, _] = super::words(generation);
-        let words = [inode, inode_high, volume, volume_high, generation];
-        handles.push(Handle::new(INODE_AND_SUBVOLUME, &words));
+    fn handles(&self, on: Mounted<'_>) -> Result<Option<Handles>, Unable> {
+        let root = on.reopen().map_err(Unable::Refused)?;
+        subvolumes::handles(root.as_fd()).map(Some).map_err(Unable::Refused)
     }
-    Ok(())
+
+    fn limits(&self, on: Mounted<'_>, timeout: Duration) -> Limits {
+        let root = on.reopen();
+        let Some(info) = root.as_ref().ok().and_then(|root| btrfs_devices::info(root.as_fd()).ok()) else {
+            return limits::read(on, None, timeout);
+        };
+        let sysfs = Path::new("/sys/fs/btrfs").join(uuid_text(info.uuid));
+        let unallocated: Vec<Bytes> = info.devices.iter().map(unallocated).collect();
+        let own = mounted_subvolume(on.mount);
+        Limits {
+            quotas: qgroups::short(&sysfs).unwrap_or_default(),
+            chunks: chunks::read(&sysfs, &unallocated),
+            snapshots: root.ok().and_then(|root| subvolumes::snapshots(root.as_fd(), own).ok()),
+            ..limits::read(on, Some(&geometry(info)), timeout)
+        }
+    }
 }
 
-/// How many snapshots there are besides `own`, the subvolume that is mounted.
-fn snapshots(root: BorrowedFd<'_>, own: Option<u64>) -> Result<usize, Errno> {
-    let mut count = 0;
-    let first = Key { object: FIRST_SUBVOLUME, kind: ROOT_ITEM, offset: 0 };
-    let last = Key { object: LAST_SUBVOLUME, kind: ROOT_ITEM, offset: u64::MAX };
-    items(root, ROOT_TREE, first, last, |key, item| {
-        // Only a snapshot's key ends with the transaction that made it (fs/btrfs/transaction.c,
-        // `create_pending_snapshot`); a deleted subvolume has no references left.
-        let references = item.get(REFERENCES..).and_then(|rest| rest.first_chunk().copied());
-        let is_snapshot = key.kind == ROOT_ITEM && key.offset != 0;
-        let is_there = references.is_some_and(|references| u32::from_le_bytes(references) > 0);
-        count += usize::from(is_snapshot && is_there && Some(key.object) != own);
-    })?;
-    Ok(count)
+/// The number of the subvolume that is mounted.
+fn mounted_subvolume(mount: &Mount) -> Option<u64> {
+    std::str::from_utf8(&mount.option("subvolid")?).ok()?.parse().ok()
 }
 
 /// How much of each of its devices the filesystem takes up.
-pub(super) fn geometry(mount: &Mount, root: BorrowedFd<'_>) -> Result<Geometry, Errno> {
-    let info = btrfs_devices::info(root)?;
-    let own = mount.option("subvolid").and_then(|id| std::str::from_utf8(&id).ok()?.parse().ok());
-    let btrfs = Btrfs {
-        uuid: uuid_text(info.uuid),
-        unallocated: info.devices.iter().map(unallocated).collect(),
-        snapshots: snapshots(root, own).ok(),
-    };
-    let part = |device: btrfs_devices::Device| {
+fn geometry(info: btrfs_devices::Info) -> Geometry {
+    let member = |device: btrfs_devices::Device| {
         let node = PathBuf::from(OsString::from_vec(device.path));
-        Part { dev: device_node(&node), number: device.number, size: Bytes(device.size) }
+        MemberDevice { dev: device_node(&node), number: device.number, size: Bytes(device.size) }
     };
-    let parts = info.devices.into_iter().map(part).collect();
-    Ok(Geometry { parts, btrfs: Some(btrfs), ..Geometry::default() })
+    Geometry { devices: info.devices.into_iter().map(member).collect(), uncounted: None }
 }
 
 /// What chunks can still be made of.
@@ -138,7 +90,7 @@ fn unallocated(device: &btrfs_devices::Device) -> Bytes {
     Bytes(device.size).saturating_sub(Bytes(device.allocated)).saturating_sub(NEVER_ALLOCATED)
 }
 
-/// As `%pU` prints it.
+/// As `%pU` prints it, and sysfs names the filesystem's directory.
 fn uuid_text(uuid: [u8; 16]) -> String {
     let mut text = format!("{:032x}", u128::from_be_bytes(uuid));
     // From the end, so that a dash does not move the next place.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use nix::unistd::read;
 
-use crate::filesystems::limits;
+use super::Mounted;
 use crate::mounts::Mount;
 
 /// Waits for errors.
@@ -25,7 +25,7 @@ pub struct Watch<'a> {
 /// What was met.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Met {
-    /// The inodes that were concerned, as far as they are told.
+    /// Inodes that were concerned: the first of those that were met before anybody asked (`fsnotify_sb_error`).
     pub inodes: BTreeSet<u64>,
     /// Whether there was anything at all.
     pub any: bool,
@@ -33,15 +33,19 @@ pub struct Met {
 
 impl<'a> Watch<'a> {
     /// Begins with the filesystem of `mount`, whose root `root` is (`O_PATH` is enough).
-    pub fn begin(mount: &'a Mount, root: BorrowedFd<'_>) -> Self {
+    pub fn begin(on: Mounted<'a>) -> Self {
+        let mount = on.mount;
         // Elsewhere a path may be looked up by a server.
-        let events = super::check(mount).and_then(|_| mark(root).ok());
-        Self { mount, events, noted: limits::errors(mount) }
+        let events = mount.traits.tools.check.and_then(|_| mark(on.root).ok());
+        Self { mount, events, noted: super::driver(&mount.fstype).errors(mount) }
     }
 
     /// What has been met since.
     pub fn end(self) -> Met {
-        let mut met = Met { inodes: BTreeSet::new(), any: limits::errors(self.mount) > self.noted };
+        let mut met = Met {
+            inodes: BTreeSet::new(),
+            any: super::driver(&self.mount.fstype).errors(self.mount) > self.noted,
+        };
         let mut buffer = [0; 4096];
         while let Some(events) = &self.events
             && let Ok(length @ 1..) = read(events.as_fd(), &mut buffer)

@@ -1,181 +1,54 @@
-//! What may keep a filesystem from storing anything though it has bytes left: errors it has noted,
-//! quotas, its reserve, the device or the image it lies on, the memory it may take. Needs no right for
-//! most of it; what cannot be read is left out, and never guessed.
+//! What may keep any filesystem from storing anything though it has bytes left: quotas, the devices or the
+//! image it lies on. Drivers add what only theirs has. Needs no right for most of it; what cannot be read is
+//! left out, and never guessed.
 
-mod chunks;
-mod device;
-mod quota;
+pub(super) mod device;
+pub(super) mod quota;
 
-use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::filesystems::{Geometry, Part, Reserve, Term};
+use super::driver::{Geometry, Mounted};
 use crate::model::bytes::Bytes;
-use crate::mounts::{self, Mount};
+use crate::model::ledger::Term;
+use crate::model::limits::Limits;
 
-pub use chunks::Chunks;
-pub use quota::{Amount, Owner, Quota};
-
-/// What is known of a filesystem's limits.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// Whether the kernel refuses to write, on its own account.
-    pub refuses: Option<Refusal>,
-    /// How many errors the filesystem has noted since it was last repaired; only ext4 says.
-    pub errors: Option<u64>,
-    /// The largest that a directory may be by the mount's options.
-    pub directory: Option<Bytes>,
-    /// How large a directory can become before its index is full.
-    pub directory_index: Option<Bytes>,
-    /// The devices that the filesystem is on.
-    pub devices: Vec<Device>,
-    /// How large they are together, if that is known of each.
-    pub device_size: Option<Bytes>,
-    /// What of that `df` leaves out of the filesystem's size; `None` where that is not known in full.
-    pub uncounted: Option<Vec<Term>>,
-    /// What is kept from ordinary users.
-    pub reserve: Option<Reserve>,
-    /// The sparse file that stands in for its disk.
-    pub image: Option<Image>,
-    /// Quotas that are used up or nearly so.
-    pub quotas: Vec<Quota>,
-    /// The memory of the machine, for a filesystem that takes it up.
-    pub memory: Option<Bytes>,
-    /// How btrfs has handed out its devices.
-    pub chunks: Option<Chunks>,
-    /// How many snapshots btrfs has, besides the one that is mounted; only root can know.
-    pub snapshots: Option<usize>,
-}
-
-/// Why the kernel refuses to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It has made the filesystem read-only after an error.
-    ReadOnly,
-    /// It has shut the filesystem down: every access fails.
-    ShutDown,
-}
-
-/// A device that is, or could be, used by the filesystem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Its number within the filesystem.
-    pub number: u64,
-    /// Its node.
-    pub node: PathBuf,
-    /// How large it is.
-    pub size: Bytes,
-    /// How much of it the filesystem takes up.
-    pub used: Bytes,
-}
-
-/// The file behind a loop device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it lacks of its full length: its holes.
-    pub holes: Bytes,
-    /// What the filesystem that it lies on still offers.
-    pub available: Bytes,
-}
-
-/// Reads the limits of the filesystem of `mount`, whose root is `root` (`O_PATH` is enough), and whose own
-/// records are `geometry`. May wait up to half of `timeout` for a user database, and up to `timeout` for the
-/// filesystem an image lies on.
-pub fn read(mount: &Mount, root: BorrowedFd<'_>, geometry: Option<&Geometry>, timeout: Duration) -> Limits {
-    let errors = errors(mount);
-    let device_size = device_size(mount, geometry);
-    let btrfs = geometry.and_then(|geometry| geometry.btrfs.as_ref());
+/// Reads what every filesystem may have. `geometry` is how it is made, where that is known.
+pub(super) fn read(on: Mounted<'_>, geometry: Option<&Geometry>, timeout: Duration) -> Limits {
+    let device_size = geometry.and_then(device_size);
     Limits {
-        refuses: refusal(mount, errors),
-        errors,
-        directory: directory(mount),
-        directory_index: geometry.and_then(|geometry| geometry.largest_directory),
-        devices: geometry.map(|geometry| device::all(&geometry.parts)).unwrap_or_default(),
+        devices: geometry.map(|geometry| device::all(&geometry.devices)).unwrap_or_default(),
         device_size,
         uncounted: device_size.and_then(|size| uncounted(geometry?, size)),
-        reserve: geometry.and_then(|geometry| geometry.reserve),
-        image: device::image(mount.dev, timeout),
-        quotas: quota::short(mount, root, btrfs, timeout / 2),
-        memory: mount.is_in_memory().then(memory).flatten(),
-        chunks: btrfs.and_then(chunks::read),
-        snapshots: btrfs.and_then(|btrfs| btrfs.snapshots),
+        image: device::image(on.mount.dev, timeout),
+        quotas: quota::short(on.mount, on.root, timeout / 2),
+        ..Limits::default()
     }
 }
 
-/// The device of ext2/3/4 is known also where it cannot be opened.
-fn device_size(mount: &Mount, geometry: Option<&Geometry>) -> Option<Bytes> {
-    let of_part = |part: &Part| device::capacity(part.dev?);
-    match geometry {
-        Some(geometry) => geometry.parts.iter().map(of_part).sum(),
-        None if mount.fstype.starts_with("ext") => device::capacity(mount.dev),
-        None => None,
-    }
+fn device_size(geometry: &Geometry) -> Option<Bytes> {
+    geometry.devices.iter().map(|member| device::capacity(member.dev?)).sum()
 }
 
 /// What the filesystem takes up without its being counted, and what it does not take up. Nothing is told
 /// of a device that is too small for its filesystem.
 fn uncounted(geometry: &Geometry, device: Bytes) -> Option<Vec<Term>> {
-    let taken: Bytes = geometry.parts.iter().map(|part| part.size).sum();
+    let taken: Bytes = geometry.devices.iter().map(|member| member.size).sum();
     let beyond = Bytes(device.0.checked_sub(taken.0)?);
     let mut uncounted = geometry.uncounted.clone()?;
     uncounted.push(Term { name: "beyond the filesystem's end", bytes: beyond });
     Some(uncounted)
 }
 
-/// `errors_count` of Documentation/ABI/testing/sysfs-fs-ext4.
-pub(crate) fn errors(mount: &Mount) -> Option<u64> {
-    if !mount.fstype.starts_with("ext") {
-        return None;
-    }
-    let path = PathBuf::from("/sys/fs/ext4").join(mounts::device::name(mount.dev)?).join("errors_count");
-    device::number(&path)
-}
-
-/// Since Linux 6.14 ext4 says so itself (fs/ext4/super.c, `_ext4_show_options`). Before 6.12 it turned
-/// read-only like one that was mounted so, and only the errors tell the difference. Between, and on stable
-/// kernels with the same change, nothing does: then the errors alone are told.
-fn refusal(mount: &Mount, errors: Option<u64>) -> Option<Refusal> {
-    let noted = errors.is_some_and(|errors| errors > 0);
-    if mount.has_option("shutdown") {
-        Some(Refusal::ShutDown)
-    } else if mount.has_option("emergency_ro") || noted && mount.has_option("ro") {
-        Some(Refusal::ReadOnly)
-    } else {
-        None
-    }
-}
-
-/// `max_dir_size_kb`, ext4(5).
-fn directory(mount: &Mount) -> Option<Bytes> {
-    let value = mount.option("max_dir_size_kb")?;
-    let kib: u64 = std::str::from_utf8(&value).ok()?.parse().ok()?;
-    (kib > 0).then(|| Bytes(kib.saturating_mul(1024)))
-}
-
-/// `MemTotal`, `proc_meminfo(5)`.
-fn memory() -> Option<Bytes> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Bytes(kib.saturating_mul(1024)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filesystems::driver::MemberDevice;
 
     #[test]
     fn what_is_not_counted_ends_with_the_device() {
         let log = Term { name: "log", bytes: Bytes(10) };
-        let part = |number, size| Part { dev: None, number, size: Bytes(size) };
-        let geometry = Geometry {
-            parts: vec![part(1, 100), part(2, 50)],
-            uncounted: Some(vec![log]),
-            ..Geometry::default()
-        };
+        let member = |number, size| MemberDevice { dev: None, number, size: Bytes(size) };
+        let geometry = Geometry { devices: vec![member(1, 100), member(2, 50)], uncounted: Some(vec![log]) };
         let beyond = |bytes| Term { name: "beyond the filesystem's end", bytes: Bytes(bytes) };
         assert_eq!(uncounted(&geometry, Bytes(151)), Some(vec![log, beyond(1)]));
         assert_eq!(uncounted(&geometry, Bytes(149)), None);

@@ -5,16 +5,23 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::Command;
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
 use super::*;
+use crate::model::last_name::LastName;
+use crate::model::traits::Storage;
 use crate::mounts::mountinfo::parse;
+use crate::sys::stat::statx_fd;
 
 const MIB: u64 = 1 << 20;
 /// The smallest that `mkfs.xfs` and `mkfs.btrfs` agree to.
@@ -71,7 +78,7 @@ impl Filesystem {
 
     /// What is listed, by inode.
     fn listed(&self) -> BTreeMap<u64, Unlinked> {
-        match unlinked(&self.mount, self.root.as_fd()) {
+        match unlinked(&self.mount, &self.root) {
             Ok(Listing::Kept { unlinked: list, .. }) => {
                 let count = list.len();
                 let listed: BTreeMap<_, _> =
@@ -106,10 +113,14 @@ impl Drop for Filesystem {
 }
 
 fn mounted_at(mountpoint: &Path) -> (Mount, OwnedFd) {
-    let table = parse(&fs::read("/proc/thread-self/mountinfo").unwrap());
+    let table = parse(&fs::read("/proc/thread-self/mountinfo").unwrap(), TRAITS_OF);
     let mount = table.into_iter().find(|mount| mount.mountpoint == mountpoint).unwrap();
     let root = nix::fcntl::open(mountpoint, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
     (mount, root)
+}
+
+fn unlinked(mount: &Mount, root: &OwnedFd) -> Result<Listing, Unable> {
+    Mounted { mount, root: root.as_fd() }.unlinked()
 }
 
 fn tool<'a>(program: &str, args: impl Iterator<Item = &'a OsStr>) {
@@ -166,10 +177,10 @@ fn what_is_held_is_listed_with_its_bytes_and_its_name_until_it_is_let_go() {
                 assert_eq!(found.stat.size, size as u64);
                 assert_eq!(found.stat.links, 0);
                 let name = filesystem.path().join(format!("of {size} (deleted)"));
-                assert_eq!(found.path.as_deref(), Some(&*name), "{kind}");
+                assert_eq!(found.name.path(), Some(name.as_path()), "{kind}");
             }
             let found = &listed[&temporary.metadata().unwrap().ino()];
-            assert_eq!((found.path.as_deref(), found.stat.size), (None, 7), "{kind}");
+            assert_eq!((found.name.path(), found.stat.size), (None, 7), "{kind}");
             assert_eq!(listed.len(), held.len() + 1, "{kind}: nothing else: {listed:?}");
 
             drop((held, temporary, linked));
@@ -282,7 +293,7 @@ fn a_deleted_directory_and_a_fifo_are_listed() {
                 let expected = statx_fd(fd.as_fd()).unwrap();
                 let found = &listed[&expected.inode];
                 assert_eq!(found.stat.allocated, expected.allocated, "{kind}");
-                assert_eq!(found.path.as_deref(), Some(&*path), "{kind}");
+                assert_eq!(found.name.path(), Some(&*path), "{kind}");
             }
         });
     }
@@ -297,11 +308,12 @@ fn a_mount_of_a_part_lists_the_whole_without_names_from_elsewhere() {
         mount(Some(&part), &at, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
         let held = [filesystem.deleted("outside", 1), filesystem.deleted("part/inside", 1)];
         let (mount, root) = mounted_at(&at);
-        let listed = unlinked(&mount, root.as_fd());
+        let listed = unlinked(&mount, &root);
         umount2(&at, MntFlags::MNT_DETACH).unwrap();
         let Ok(Listing::Kept { unlinked: mut listed, .. }) = listed else { panic!("{listed:?}") };
-        listed.sort_by_key(|found| found.path.clone());
-        let paths: Vec<_> = listed.into_iter().map(|found| found.path).collect();
+        listed.sort_by_key(|found| found.name.path().map(Path::to_path_buf));
+        let paths: Vec<_> =
+            listed.into_iter().map(|found| found.name.path().map(Path::to_path_buf)).collect();
         assert_eq!(paths, [None, Some(at.join("inside"))]);
         drop(held);
     });
@@ -319,14 +331,17 @@ fn every_subvolume_is_looked_into_and_a_deleted_one_is_no_error() {
         subvolume(["create", "gone"]);
         // They have the same inode number, each in its subvolume.
         let held = [filesystem.deleted("first/file", 5000), filesystem.deleted("gone/file", 5000)];
-        let list = || unlinked(&filesystem.mount, filesystem.root.as_fd());
+        let list = || unlinked(&filesystem.mount, &filesystem.root);
         let Ok(Listing::Kept { unlinked: listed, .. }) = list() else { panic!() };
-        let listed: HashSet<_> = listed.into_iter().map(|found| found.path).collect();
+        let listed: HashSet<_> =
+            listed.into_iter().map(|found| found.name.path().map(Path::to_path_buf)).collect();
         let paths = ["first/file", "gone/file"].map(|name| Some(filesystem.path().join(name)));
         assert_eq!(listed, HashSet::from(paths));
         subvolume(["delete", "gone"]);
         let Ok(Listing::Kept { unlinked: listed, .. }) = list() else { panic!() };
-        assert!(listed.iter().any(|found| found.path == Some(filesystem.path().join("first/file"))));
+        assert!(
+            listed.iter().any(|found| found.name == LastName::Told(filesystem.path().join("first/file")))
+        );
         drop(held);
     });
 }
@@ -335,7 +350,7 @@ fn every_subvolume_is_looked_into_and_a_deleted_one_is_no_error() {
 fn where_no_list_is_kept_none_is_claimed() {
     on("tmpfs", move |filesystem| {
         let _held = filesystem.deleted("held", 5000);
-        let listing = unlinked(&filesystem.mount, filesystem.root.as_fd());
+        let listing = unlinked(&filesystem.mount, &filesystem.root);
         assert!(matches!(listing, Ok(Listing::NotKept)), "{listing:?}");
     });
 }
@@ -344,10 +359,38 @@ fn where_no_list_is_kept_none_is_claimed() {
 fn a_device_that_is_not_the_mounts_is_not_read() {
     on(KINDS[0], |filesystem| {
         let other = Mount { dev: crate::sys::Dev { major: 1, minor: 3 }, ..filesystem.mount.clone() };
-        let listing = unlinked(&other, filesystem.root.as_fd());
-        assert!(matches!(listing, Err(Errno::ENOTBLK | Errno::ENOENT)), "{listing:?}");
+        let listing = unlinked(&other, &filesystem.root);
+        assert!(matches!(listing, Err(Unable::Device(Errno::ENOTBLK | Errno::ENOENT))), "{listing:?}");
         // Named wrongly, it is found by its number.
         let renamed = Mount { source: "/dev/root".into(), ..filesystem.mount.clone() };
-        assert!(unlinked(&renamed, filesystem.root.as_fd()).is_ok());
+        assert!(unlinked(&renamed, &filesystem.root).is_ok());
     });
+}
+
+#[test]
+fn each_type_has_the_driver_that_knows_it() {
+    let traits = |fstype| driver(fstype).traits(fstype);
+    for fstype in ["ext2", "ext3", "ext4", "xfs"] {
+        assert!(traits(fstype).one_superblock_per_device, "{fstype}");
+    }
+    let grow = |fstype| traits(fstype).tools.grow;
+    let on = Operands { device: "/dev/sdb".as_ref(), mountpoint: "/srv".as_ref(), number: 2 };
+    for (fstype, line) in [
+        ("ext3", "resize2fs /dev/sdb"),
+        ("xfs", "xfs_growfs /srv"),
+        ("btrfs", "btrfs filesystem resize 2:max /srv"),
+    ] {
+        assert_eq!(grow(fstype).map(|command| command.line(&on)).as_deref(), Some(line));
+    }
+    for fstype in ["f2fs", "ext5", "zfs", "nfs4", "fuse.sshfs"] {
+        let tools = traits(fstype).tools;
+        assert_eq!((tools.grow, tools.check, tools.repair), (None, None, None), "{fstype}");
+    }
+    let storage = |fstype| traits(fstype).storage;
+    assert_eq!(storage("tmpfs"), Storage::Memory);
+    assert_eq!(storage("overlay"), Storage::Layers);
+    assert_eq!(storage("fuse.sshfs"), Storage::Server { revalidates_root: false });
+    assert_eq!(storage("nfs4"), Storage::Server { revalidates_root: true });
+    assert_eq!(storage("fuseblk"), Storage::Device);
+    assert_eq!(storage("proc"), Storage::Device);
 }

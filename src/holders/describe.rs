@@ -46,7 +46,7 @@ impl Processes {
 
     /// One inode, with its holders described.
     pub fn describe(&self, held: &Held) -> DeletedFile {
-        let Held { stat, path, holds, kernel } = held;
+        let Held { stat, name, holds, kernel } = held;
         let process = |pid| self.0.get(pid).cloned().unwrap_or_default();
         let processes = holds.iter().map(|hold| ProcessHolder { hold: *hold, process: process(&hold.pid) });
         let is_in_deleted_subvolume = stat.is_in_deleted_subvolume();
@@ -57,7 +57,7 @@ impl Processes {
             bytes: Bytes(stat.allocated),
             size: Bytes(stat.size),
             uid: stat.uid,
-            path: path.clone(),
+            name: name.clone(),
             grown: None,
             written: timestamp(stat.modified),
             deleted_subvolume: is_in_deleted_subvolume.then_some(DeletedSubvolume { number: stat.subvolume }),

@@ -6,7 +6,6 @@ use std::ffi::CString;
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -14,6 +13,7 @@ use nix::sys::stat::Mode;
 use rayon::prelude::*;
 
 use super::fdinfo::{self, Registered};
+use super::patience::Patience;
 use super::places::Places;
 use super::process::{self, Decimal, Proc, Sighting, read_link, read_record};
 use super::scan::number_of;
@@ -21,6 +21,7 @@ use crate::model::deleted::{Hold, Via};
 use crate::sys::peek::{FIRST_COPY, Peek};
 use crate::sys::pidfd;
 use crate::sys::stat::{Stat, statx_fd};
+use crate::sys::thread;
 
 /// A descriptor that may have others inside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,8 +108,8 @@ pub(super) struct Look<'a> {
     pub(super) proc: Proc<'a>,
     pub(super) places: &'a Places,
     pub(super) threads: Option<NonZero<usize>>,
-    /// How long to wait for one socket.
-    pub(super) timeout: Duration,
+    /// How long to wait for sockets.
+    pub(super) patience: Patience,
 }
 
 impl Look<'_> {
@@ -120,7 +121,7 @@ impl Look<'_> {
             |a: &Carrier, b: &Carrier| a.kind == Kind::Socket && (b.kind, b.inode) == (a.kind, a.inode);
         let mut groups: Vec<&[Carrier]> = carriers.chunk_by(same).collect();
         groups.sort_by_key(|group| group.first().map(Carrier::task));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(number_of(self.threads)).build();
+        let pool = thread::pool(number_of(self.threads));
         let loads: Vec<Vec<Load>> = match pool {
             Ok(pool) => {
                 pool.install(|| groups.par_chunks(AT_ONCE).map(|groups| self.loads(groups)).collect())
@@ -216,7 +217,7 @@ impl Look<'_> {
         if statx_fd(socket.as_fd())?.inode != carrier.inode {
             return Err(Errno::EBADF);
         }
-        let peek = Peek::at(socket.as_fd(), self.timeout)?;
+        let peek = self.patience.spend(|timeout| Peek::at(socket.as_fd(), timeout))?;
         let copies = process::descriptors(self.proc, peek.pid(), self.places)?;
         let number = copies.numbers.iter().filter(|&&number| number >= FIRST_COPY).count();
         // Sockets in the queue may have others in theirs.

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::patience::Patience;
 use super::places::Places;
 use super::{Held, Key, Scan, key};
 use crate::model::bytes::Bytes;
 use crate::model::deleted::{KernelHolder, KernelVia};
+use crate::model::last_name::LastName;
 use crate::model::skips::{Kind, Skip};
-use crate::sys::stat::{Stat, is_stand_in, statx_fd};
+use crate::sys::stat::{Stat, statx_fd};
 use namespaces::{Interest, Mounted, Namespace, Namespaces};
 pub use unmount::{Reached, reach};
 
@@ -49,16 +51,17 @@ pub fn attribute(scans: &mut [Scan], listed: &[bool], places: &Places, proc: &Pa
     if scans.iter().zip(listed).all(|(scan, listed)| *listed && scan.held.is_empty()) {
         return;
     }
+    let patience = &Patience::new(timeout);
     let namespaces = Namespaces::read(places, proc, timeout);
     let mut attribution = Attribution { scans, listed, places, claims: Vec::new() };
     for namespace in namespaces.iter() {
-        attribution.mounts(&namespaces, namespace, timeout);
+        attribution.mounts(&namespaces, namespace, patience);
     }
-    attribution.loops(timeout);
+    attribution.loops(patience);
     if attribution.scans.iter().flat_map(|scan| &scan.held).any(|held| !held.is_attributed()) {
-        attribution.claims.extend(registrations::read(&namespaces, timeout));
+        attribution.claims.extend(registrations::read(&namespaces, patience));
         attribution.claims.extend(swaps::read(proc));
-        attribution.resolve_claims(&namespaces, timeout);
+        attribution.resolve_claims(&namespaces, patience);
     }
 }
 
@@ -71,14 +74,14 @@ struct Attribution<'a> {
 
 impl Attribution<'_> {
     /// The mounts in a namespace whose root has no name any more.
-    fn mounts(&mut self, namespaces: &Namespaces, namespace: &Namespace, timeout: Duration) {
+    fn mounts(&mut self, namespaces: &Namespaces, namespace: &Namespace, patience: &Patience) {
         let deleted = |mounted: &&Mounted| matches!(mounted.interest, Interest::Deleted { .. });
         let mounts: Vec<&Mounted> = namespace.mounts.iter().filter(deleted).collect();
         if mounts.is_empty() {
             return;
         }
         let points: Vec<&Path> = mounts.iter().map(|mounted| mounted.point.as_path()).collect();
-        for (mounted, opened) in mounts.iter().zip(namespace.open(&points, timeout)) {
+        for (mounted, opened) in mounts.iter().zip(namespace.open(&points, patience)) {
             let Interest::Deleted { filesystem, root } = &mounted.interest else { continue };
             let hold = namespaces.hold(namespace, mounted);
             let path = self.places.path_of(*filesystem, root);
@@ -101,8 +104,8 @@ impl Attribution<'_> {
         if !self.attach(key(&stat), &hold)
             && let Some(scan) = self.scans.get_mut(filesystem)
         {
-            let path = path.filter(|path| !is_stand_in(path, stat.inode));
-            scan.join(vec![Held { stat, path, holds: Vec::new(), kernel: vec![hold] }]);
+            let name = path.map_or(LastName::NotTold, |path| LastName::of_path(path, stat.inode));
+            scan.join(vec![Held { stat, name, holds: Vec::new(), kernel: vec![hold] }]);
         }
     }
 
@@ -122,20 +125,23 @@ impl Attribution<'_> {
     }
 
     /// Loop devices whose file has no name any more.
-    fn loops(&mut self, timeout: Duration) {
-        for device in loops::on_deleted_files(Path::new("/sys/block"), timeout) {
+    fn loops(&mut self, patience: &Patience) {
+        for device in loops::on_deleted_files(Path::new("/sys/block"), patience) {
             let hold = KernelHolder::new(KernelVia::Loop, device.node.to_string_lossy().into_owned());
             let (filesystem, errno) = match device.inode {
                 Ok((dev, inode)) if self.attach((dev, None, inode), &hold) => continue,
                 Ok((dev, _)) => (self.places.devices.get(&dev).copied(), None),
                 Err(Errno::ENXIO) => continue,
-                Err(errno) => (self.places.filesystem_of(&device.file), Some(errno)),
+                Err(errno) => {
+                    let file = device.file.as_deref();
+                    (file.and_then(|file| self.places.filesystem_of(file)), Some(errno))
+                }
             };
             let Some(filesystem) = filesystem else { continue };
             // What the filesystem does not list has a name left.
             if self.listed.get(filesystem) == Some(&true) {
-                let claim = Claim::deleted(device.file, hold);
-                self.claims.extend(errno.map(|_| claim));
+                let claim = device.file.map(|file| Claim::deleted(file, hold));
+                self.claims.extend(claim.filter(|_| errno.is_some()));
             } else if let Some(scan) = self.scans.get_mut(filesystem) {
                 scan.skips.push(Skip::new(Kind::LoopDevice, device.node, errno));
             }
@@ -150,12 +156,12 @@ impl Attribution<'_> {
 
     /// A name alone is a weak claim. It counts only where one inode alone had that name, nobody else
     /// holds it, and nothing has taken its place.
-    fn resolve_claims(&mut self, namespaces: &Namespaces, timeout: Duration) {
+    fn resolve_claims(&mut self, namespaces: &Namespaces, patience: &Patience) {
         let mut resolved: Vec<(Key, KernelHolder)> = Vec::new();
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
             let is_it = |held: &&Held| {
-                held.path.as_deref() == Some(&claim.path) && Bytes(held.stat.size) >= claim.longer_than
+                held.name.path() == Some(&claim.path) && Bytes(held.stat.size) >= claim.longer_than
             };
             let mut named = held.filter(is_it);
             let Some(only) = named.next() else { continue };
@@ -163,7 +169,7 @@ impl Attribution<'_> {
                 continue;
             }
             let namespace = claim.unless_in.and_then(|number| namespaces.iter().nth(number));
-            if namespace.is_none_or(|namespace| namespace.lacks(&claim.path, timeout)) {
+            if namespace.is_none_or(|namespace| namespace.lacks(&claim.path, patience)) {
                 resolved.push((only.key(), claim.hold));
             }
         }

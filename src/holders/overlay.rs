@@ -6,23 +6,31 @@
 //! passed on from the layer. So it is found again among what the filesystem itself lists.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Held;
+use super::patience::Patience;
 use super::process::Sighting;
+use crate::model::last_name::LastName;
+use crate::model::traits::TraitsOf;
 use crate::mounts::{Mount, mountinfo};
+use crate::sys::detached::within;
 
 /// The mounts of all namespaces in which something was seen.
 pub(super) struct Tables<'a> {
     proc: &'a Path,
+    traits_of: TraitsOf,
     read: FxHashSet<PathBuf>,
     mounts: FxHashMap<u64, Mount>,
+    patience: Patience,
 }
 
 impl<'a> Tables<'a> {
-    pub(super) fn new(proc: &'a Path) -> Self {
-        Self { proc, read: FxHashSet::default(), mounts: FxHashMap::default() }
+    pub(super) fn new(proc: &'a Path, traits_of: TraitsOf, timeout: Duration) -> Self {
+        let (read, mounts) = (FxHashSet::default(), FxHashMap::default());
+        Self { proc, traits_of, read, mounts, patience: Patience::new(timeout) }
     }
 
     /// The mount that something was reached through, unless it is none of the holder's namespace.
@@ -36,11 +44,16 @@ impl<'a> Tables<'a> {
 
     fn read(&mut self, task: i32) {
         let task = self.proc.join(task.to_string());
-        let Ok(namespace) = std::fs::read_link(task.join("ns/mnt")) else { return };
+        let link = task.join("ns/mnt");
+        // A task that is just executing a program keeps us waiting for as long as the files take that this closes:
+        // `proc_ns_readlink` (fs/proc/namespaces.c).
+        let read = self.patience.spend(|timeout| within(timeout, || std::fs::read_link(link)));
+        let Some(Ok(namespace)) = read else { return };
         if self.read.insert(namespace)
             && let Ok(text) = std::fs::read(task.join("mountinfo"))
         {
-            self.mounts.extend(mountinfo::parse(&text).into_iter().map(|mount| (mount.id, mount)));
+            let mounts = mountinfo::parse(&text, self.traits_of);
+            self.mounts.extend(mounts.into_iter().map(|mount| (mount.id, mount)));
         }
     }
 }
@@ -49,8 +62,8 @@ impl<'a> Tables<'a> {
 /// does not lead there.
 pub(super) fn upper_path(sighting: &Sighting, overlay: &Mount) -> Option<PathBuf> {
     let upper = overlay.directory_option("upperdir")?;
-    let relative = |path: &PathBuf| path.strip_prefix(&overlay.mountpoint).map(Path::to_path_buf);
-    match sighting.path.as_ref().map(relative) {
+    let relative = |path: &Path| path.strip_prefix(&overlay.mountpoint).map(Path::to_path_buf);
+    match sighting.name.path().map(relative) {
         Some(Ok(relative)) => Some(upper.join(relative)),
         _ => Some(upper),
     }
@@ -65,9 +78,9 @@ pub(super) fn the_same<'a>(
     upper: Option<&Path>,
     held: impl Iterator<Item = (usize, &'a Held)>,
 ) -> Option<(usize, &'a Held)> {
-    let name = |path: &Option<PathBuf>| path.as_deref().and_then(Path::file_name).map(ToOwned::to_owned);
-    let seen = name(&sighting.path);
-    let is_named_so = |held: &Held| match (&seen, name(&held.path)) {
+    let name = |name: &LastName| name.path().and_then(Path::file_name).map(ToOwned::to_owned);
+    let seen = name(&sighting.name);
+    let is_named_so = |held: &Held| match (&seen, name(&held.name)) {
         (Some(seen), Some(name)) => *seen == name,
         _ => true,
     };
@@ -76,7 +89,7 @@ pub(super) fn the_same<'a>(
     let by_number = |held: &Held| held.stat.inode == sighting.stat.inode;
     // A relative upper directory is relative to wherever the mounting process was.
     let by_path =
-        |held: &Held| upper.is_some_and(|upper| held.path.as_ref().is_some_and(|path| path.ends_with(upper)));
+        |held: &Held| upper.is_some_and(|upper| held.name.path().is_some_and(|path| path.ends_with(upper)));
     let criteria: [&dyn Fn(&Held) -> bool; 2] = [&by_number, &by_path];
     for criterion in criteria {
         if alike.len() > 1 && alike.iter().any(|(_, held)| criterion(held)) {
@@ -101,7 +114,7 @@ mod tests {
     }
 
     fn held(stat: Stat, path: &str) -> Held {
-        Held { stat, path: Some(path.into()), holds: Vec::new(), kernel: Vec::new() }
+        Held { stat, name: LastName::Told(path.into()), holds: Vec::new(), kernel: Vec::new() }
     }
 
     fn found(sighting: Stat, upper: Option<&str>, held: &[Held]) -> Option<u64> {
@@ -110,7 +123,8 @@ mod tests {
 
     fn named(stat: Stat, path: Option<&str>, upper: Option<&str>, held: &[Held]) -> Option<u64> {
         let by = Hold { pid: 1, tid: None, via: Via::Mapping };
-        let sighting = Sighting { place: Place::Unknown, stat, path: path.map(Into::into), hold: by };
+        let name = path.map_or(LastName::NotTold, |path| LastName::Told(path.into()));
+        let sighting = Sighting { place: Place::Unknown, stat, name, hold: by };
         the_same(&sighting, upper.map(Path::new), held.iter().map(|held| (0, held)))
             .map(|(_, held)| held.stat.inode)
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::model::traits::TraitsOf;
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
@@ -21,6 +22,8 @@ pub struct Places {
     pub mount_points: Vec<(PathBuf, u64)>,
     /// Where each of the filesystems asked for is mounted, and which part of it, by its number.
     pub shown: Vec<(PathBuf, PathBuf)>,
+    /// What sets the mounts of other namespaces apart.
+    pub traits_of: TraitsOf,
 }
 
 /// Where an inode belongs.

@@ -1,9 +1,8 @@
 //! One process: its descriptors, mappings, program and directories, and those of the
 //! threads that do not share them. A process that vanishes meanwhile is no error.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -15,9 +14,10 @@ use super::in_flight::Carrier;
 use super::places::{Place, Places};
 use super::{Unseen, fdinfo, proc_maps};
 use crate::model::deleted::{Hold, Via};
+use crate::model::last_name::LastName;
 use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
-use crate::sys::stat::{Links, Stat, is_stand_in, statx_at};
+use crate::sys::stat::{Links, Stat, statx_at};
 
 /// The directory /proc.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Proc<'a> {
 pub(super) struct Sighting {
     pub(super) place: Place,
     pub(super) stat: Stat,
-    pub(super) path: Option<PathBuf>,
+    pub(super) name: LastName,
     pub(super) hold: Hold,
 }
 
@@ -219,14 +219,19 @@ impl<'a> Reader<'a> {
     /// Follows one of the links of /proc to the thing itself.
     fn link(&mut self, task: &Task, name: &CStr, via: Via) -> Result<(), Errno> {
         let directory = task.directory.as_fd();
-        if self.places.may_hang() && self.places.leads_to_a_server(&read_link(directory, name)?) {
-            return Ok(());
+        if self.places.may_hang() {
+            match read_link(directory, name) {
+                Ok(path) if self.places.leads_to_a_server(&path) => return Ok(()),
+                // Where it leads is not told. No server that has a deadline itself is waited for longer than all.
+                Ok(_) | Err(Errno::ENAMETOOLONG) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         let stat = statx_at(directory, name, Links::Follow)?;
         if let Some(place) = self.places.without_name(&stat) {
-            let path = last_name(read_link(directory, name).ok(), &stat);
+            let name = LastName::of_link(read_link(directory, name), stat.inode);
             let hold = Hold { pid: self.pid, tid: task.tid, via };
-            self.sightings.push(Sighting { place, stat, path, hold });
+            self.sightings.push(Sighting { place, stat, name, hold });
         }
         Ok(())
     }
@@ -279,10 +284,10 @@ impl<'a> Reader<'a> {
             let carrier = Carrier::new(&stat, self.pid, task.tid, number);
             return Ok(carrier.map_or(LeadsTo::Nothing, LeadsTo::Carrier));
         };
-        let path = last_name(read_link(table, name.as_c_str()).ok(), &stat);
+        let name = LastName::of_link(read_link(table, name.as_c_str()), stat.inode);
         let info = read_fdinfo(task, number).ok().and_then(|text| fdinfo::descriptor(&text));
         let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Descriptor { number, info } };
-        Ok(LeadsTo::Inode(Sighting { place, stat, path, hold }))
+        Ok(LeadsTo::Inode(Sighting { place, stat, name, hold }))
     }
 
     /// Finds deleted files among the mappings by their text, then asks each inode.
@@ -299,9 +304,12 @@ impl<'a> Reader<'a> {
                         continue;
                     }
                     if let Some(place) = self.places.without_name(&stat) {
-                        let path = last_name(read_link(task.directory.as_fd(), &link).ok(), &stat);
+                        let link = read_link(task.directory.as_fd(), &link);
+                        let mut name = LastName::of_link(link, stat.inode);
+                        // Of any length, unlike the link.
+                        name.or(LastName::of_path(mapping.path, stat.inode));
                         let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Mapping };
-                        self.sightings.push(Sighting { place, stat, path, hold });
+                        self.sightings.push(Sighting { place, stat, name, hold });
                     }
                 }
                 // Unmapped meanwhile.
@@ -314,14 +322,6 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
-}
-
-/// The name without " (deleted)"; none for what never had one.
-fn last_name(link: Option<PathBuf>, stat: &Stat) -> Option<PathBuf> {
-    let bytes = link?.into_os_string().into_vec();
-    let name = bytes.strip_suffix(b" (deleted)").unwrap_or(&bytes);
-    let path = PathBuf::from(OsStr::from_bytes(name));
-    (!is_stand_in(&path, stat.inode)).then_some(path)
 }
 
 /// Whether a task that may not be looked into has nothing to hide: a kernel thread, or a process

@@ -21,7 +21,7 @@ use super::{Held, Key, Scan, Unseen, key};
 use crate::model::deleted::Hold;
 use crate::model::skips::{Kind, Skip};
 use crate::sys::detached::detach;
-use crate::sys::worker;
+use crate::sys::{thread, worker};
 
 /// More would only take longer to start than a scan lasts.
 const MOST_THREADS: usize = 64;
@@ -55,7 +55,7 @@ pub fn scan(
             // Nobody receives any more when the time was up.
             let _ = sender.send((pid, process::read(proc, pid, &shared)));
         };
-        match rayon::ThreadPoolBuilder::new().num_threads(number_of(threads)).build() {
+        match thread::pool(number_of(threads)) {
             Ok(pool) => pool.install(|| pids.into_par_iter().with_max_len(1).for_each(read)),
             // No more threads to be had: then one after the other.
             Err(_) => pids.into_iter().for_each(read),
@@ -139,17 +139,17 @@ impl Gathered {
             self.foreign.push(sighting);
             return;
         };
-        let Sighting { stat, path, hold, .. } = sighting;
+        let Sighting { stat, name, hold, .. } = sighting;
         match self.held.entry((filesystem, key(&stat))) {
             Entry::Occupied(mut entry) => {
                 let held = entry.get_mut();
                 // It may have grown between two looks.
                 held.stat = stat;
-                held.path = held.path.take().or(path);
+                held.name.or(name);
                 held.holds.push(hold);
             }
             Entry::Vacant(entry) => {
-                entry.insert(Held { stat, path, holds: vec![hold], kernel: Vec::new() });
+                entry.insert(Held { stat, name, holds: vec![hold], kernel: Vec::new() });
             }
         }
     }

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::in_flight::{Carrier, Inside, Look, Ring};
 use super::overlay::{self, Tables};
+use super::patience::Patience;
 use super::places::{Place, Places};
 use super::process::{Proc, Sighting};
 use super::{Held, Key, Scan, key};
@@ -34,7 +35,8 @@ pub struct Found {
 
 impl Found {
     /// Looks for those that still hold what has no holder in `scans`, and for all where a filesystem keeps
-    /// no list. Waits at most for `timeout` for each that may not answer.
+    /// no list. Waits at most for `timeout` for one that may not answer, and twice as
+    /// long for all.
     pub fn look_further(mut self, threads: Option<NonZero<usize>>, timeout: Duration) -> Vec<Scan> {
         if self.scans.iter().all(|scan| scan.knowledge().misses_nobody()) {
             return self.scans;
@@ -47,7 +49,7 @@ impl Found {
             .map(|sighting| (sighting.place, sighting))
             .partition(|(place, _)| *place != Place::Unknown);
         self.attribute(known);
-        self.resolve(foreign.into_iter().map(|(_, sighting)| sighting).collect());
+        self.resolve(foreign.into_iter().map(|(_, sighting)| sighting).collect(), timeout);
         for ring in &inside.rings {
             self.ring(ring);
         }
@@ -65,7 +67,7 @@ impl Found {
         // Without /proc nothing would have been found before.
         let Ok(directory) = File::open(&self.proc) else { return Inside::default() };
         let proc = Proc { directory: directory.as_fd(), same_numbers: self.same_numbers };
-        let look = Look { proc, places: &self.places, threads, timeout };
+        let look = Look { proc, places: &self.places, threads, patience: Patience::new(timeout) };
         look.inside(std::mem::take(&mut self.carriers))
     }
 
@@ -75,27 +77,27 @@ impl Found {
         for (number, scan) in self.scans.iter().enumerate() {
             known.extend(scan.held.iter().enumerate().map(|(index, held)| ((number, held.key()), index)));
         }
-        for (place, Sighting { stat, path, hold, .. }) in sightings {
+        for (place, Sighting { stat, name, hold, .. }) in sightings {
             let Place::On(number) = place else { continue };
             let Some(scan) = self.scans.get_mut(number) else { continue };
             match known.entry((number, key(&stat))) {
                 Entry::Occupied(entry) => {
                     let held = &mut scan.held[*entry.get()];
-                    held.path = held.path.take().or(path);
+                    held.name.or(name);
                     held.holds.push(hold);
                 }
                 Entry::Vacant(entry) => {
                     entry.insert(scan.held.len());
-                    scan.held.push(Held { stat, path, holds: vec![hold], kernel: Vec::new() });
+                    scan.held.push(Held { stat, name, holds: vec![hold], kernel: Vec::new() });
                 }
             }
         }
     }
 
     /// Finds out where the sightings belong whose device does not tell.
-    fn resolve(&mut self, foreign: Vec<Sighting>) {
+    fn resolve(&mut self, foreign: Vec<Sighting>, timeout: Duration) {
         let proc = self.proc.clone();
-        let mut tables = Tables::new(&proc);
+        let mut tables = Tables::new(&proc, self.places.traits_of, timeout);
         let mut resolved = Vec::new();
         let mut unresolved: FxHashMap<Key, Option<PathBuf>> = FxHashMap::default();
         for sighting in foreign {
@@ -112,8 +114,8 @@ impl Found {
             let listed = listed.flat_map(|(number, scan)| scan.held.iter().map(move |held| (number, held)));
             match overlay::the_same(&sighting, upper.as_deref(), listed) {
                 Some((number, held)) => {
-                    let Held { stat, path, .. } = held.clone();
-                    resolved.push((Place::On(number), Sighting { stat, path, ..sighting }));
+                    let Held { stat, name, .. } = held.clone();
+                    resolved.push((Place::On(number), Sighting { stat, name, ..sighting }));
                 }
                 None => drop(unresolved.insert(key(&sighting.stat), upper)),
             }
@@ -143,7 +145,8 @@ impl Found {
         }
         for path in &ring.files.deleted {
             let holds = self.scans.iter_mut().filter(|scan| scan.listed).flat_map(|scan| &mut scan.held);
-            let mut named: Vec<&mut Held> = holds.filter(|held| held.path.as_ref() == Some(path)).collect();
+            let mut named: Vec<&mut Held> =
+                holds.filter(|held| held.name.path() == Some(path.as_path())).collect();
             if let [held] = named.as_mut_slice() {
                 add(&mut held.holds, ring.hold);
             } else if let Some(number) = self.places.filesystem_of(path) {

@@ -7,7 +7,7 @@ use std::ops::{Add, AddAssign, Sub};
 use humansize::{BINARY, DECIMAL, FixedAt, FormatSizeOptions, format_size};
 use serde::Serialize;
 
-/// An amount of bytes. Sums saturate: a corrupt filesystem may claim any size.
+/// An amount of bytes. Sums saturate at `MOST`: a corrupt filesystem, or a server, may claim any size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
@@ -15,6 +15,14 @@ pub struct Bytes(pub u64);
 impl Bytes {
     /// Nothing.
     pub const ZERO: Self = Self(0);
+    /// What no filesystem holds. All rows of a ledger together are a `Gap` still, if none is more than this: then
+    /// they always add up.
+    pub const MOST: Self = Self(1_000_000_000_000_000_000);
+
+    /// So much as a filesystem says, but no more than `MOST`.
+    pub fn claimed(bytes: u64) -> Self {
+        Self(bytes).min(Self::MOST)
+    }
 
     /// The difference, or zero where `other` is more.
     #[must_use]
@@ -27,7 +35,7 @@ impl Add for Bytes {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
+        Self::claimed(self.0.saturating_add(other.0))
     }
 }
 
@@ -58,6 +66,11 @@ impl Sub for Bytes {
 pub struct Gap(pub i64);
 
 impl Gap {
+    /// The length of a file, which may have holes: that may be more than any filesystem holds.
+    fn length(length: Bytes) -> Self {
+        Self(i64::try_from(length.0).unwrap_or(i64::MAX))
+    }
+
     /// Its size without its sign.
     pub fn magnitude(self) -> Bytes {
         Bytes(self.0.unsigned_abs())
@@ -66,7 +79,7 @@ impl Gap {
 
 impl From<Bytes> for Gap {
     fn from(bytes: Bytes) -> Self {
-        Self(i64::try_from(bytes.0).unwrap_or(i64::MAX))
+        Self(i64::try_from(bytes.min(Bytes::MOST).0).unwrap_or(i64::MAX))
     }
 }
 
@@ -133,7 +146,7 @@ impl Units {
         let scale = Scale { units: self, power: amount.0.checked_ilog(self.base()).unwrap_or(0) };
         // 1023.96 KiB would be written as 1024.0 KiB.
         let next = Scale { power: scale.power + 1, ..scale };
-        if scale.power > 0 && next.steps(Gap::from(amount)) >= 10 { next } else { scale }
+        if scale.power > 0 && next.steps(Gap::length(amount)) >= 10 { next } else { scale }
     }
 
     /// `amount` in the unit that suits it: `35.2 GiB`.
@@ -189,7 +202,7 @@ impl Scale {
 
     /// `amount` in this unit: `35.2 GiB`.
     pub fn format(self, amount: Bytes) -> String {
-        self.text_of(self.steps(Gap::from(amount)))
+        self.text_of(self.steps(Gap::length(amount)))
     }
 
     fn options(self) -> FormatSizeOptions {
@@ -234,6 +247,29 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_204_311), "1,204,311");
+    }
+
+    #[test]
+    fn absurd_amounts_stay_the_same_wherever_they_go() {
+        let absurd = Bytes(u64::MAX);
+        assert_eq!(absurd + absurd, Bytes::MOST);
+        assert_eq!([absurd; 3].into_iter().sum::<Bytes>(), Bytes::MOST);
+        assert_eq!((Gap::from(absurd).magnitude(), Bytes::claimed(u64::MAX)), (Bytes::MOST, Bytes::MOST));
+        assert_eq!(absurd - Bytes::ZERO, Gap::from(Bytes::MOST));
+        assert_eq!(Bytes::claimed(7), Bytes(7));
+    }
+
+    #[test]
+    fn any_amount_is_written_in_any_unit() {
+        for units in [Units::Binary, Units::Decimal, Units::Plain] {
+            for amount in [0, 1, u64::MAX >> 1, u64::MAX] {
+                let scale = units.scale_of(Bytes(amount));
+                let gaps = [i64::MIN, i64::MAX, 0].map(Gap);
+                assert!(gaps.into_iter().all(|gap| !scale.text_of(scale.steps(gap)).is_empty()));
+                assert!(gaps.into_iter().all(|gap| scale.floor(gap).1 < u128::MAX));
+                assert!(!units.format(Bytes(amount)).is_empty());
+            }
+        }
     }
 
     proptest! {

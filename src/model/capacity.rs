@@ -23,13 +23,30 @@ pub struct Figures {
     pub inodes_free: u64,
 }
 
+impl Figures {
+    /// From `f_blocks`, `f_bfree` and `f_bavail` in units of so many bytes, and `f_files` and `f_ffree`, whatever
+    /// they are.
+    pub fn of(unit: u64, blocks: [u64; 3], [inodes, inodes_free]: [u64; 2]) -> Self {
+        let [size, free, available] = blocks.map(|blocks| Bytes::claimed(blocks.saturating_mul(unit)));
+        Self {
+            size,
+            used: size.saturating_sub(free),
+            free,
+            available,
+            reserved: free.saturating_sub(available),
+            inodes,
+            inodes_free,
+        }
+    }
+}
+
 /// What `df` prints, and what it does not.
 #[derive(Clone, Debug, Default)]
 pub struct Capacity {
     /// What `df` prints; `used` is what was found to be used where a tmpfs without a limit counts nothing.
     pub figures: Figures,
     /// Who may use what is reserved on ext2/3/4.
-    pub reserved_for: ReservedFor,
+    pub reserved_for: ReserveOwner,
     /// The size of the device, or of all devices of the filesystem; none where that is not known.
     pub device: Option<Bytes>,
     /// What of that is not in `figures.size`: where it is told, both add up to `device`, always.
@@ -43,14 +60,14 @@ pub struct Capacity {
 
 /// Who may use what ext2/3/4 reserve: root, unless the mount names others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReservedFor {
+pub struct ReserveOwner {
     /// The user, where that is not root.
     pub uid: Option<u32>,
     /// The group, where that is not root's.
     pub gid: Option<u32>,
 }
 
-impl fmt::Display for ReservedFor {
+impl fmt::Display for ReserveOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.uid, self.gid) {
             (None, None) => f.write_str("root"),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::identity::DeviceNumber;
+use crate::model::last_name::LastName;
 use crate::model::open_flags::OpenFlags;
 use crate::model::process::Process;
 
@@ -24,8 +25,8 @@ pub struct DeletedFile {
     pub size: Bytes,
     /// The user that owns it.
     pub uid: u32,
-    /// As last named; none if it never had a name (`O_TMPFILE`).
-    pub path: Option<PathBuf>,
+    /// Its last name.
+    pub name: LastName,
     /// How much it has grown between two scans, where there were two.
     pub grown: Option<Gap>,
     /// Last modification; none where that is no time that can be printed.

@@ -7,9 +7,10 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::filesystems::limits::{Chunks, Image, Limits, Quota};
 use crate::model::bytes::Bytes;
 use crate::model::capacity::{Capacity, Figures};
+use crate::model::limits::{Chunks, Image, Limits, Quota};
+use crate::model::traits::{ReservedFor, Traits};
 use messages::Names;
 
 /// What there is to judge of one filesystem.
@@ -19,8 +20,8 @@ pub struct Evidence<'a> {
     pub mountpoint: &'a Path,
     /// What is mounted.
     pub source: &'a Path,
-    /// Its type.
-    pub fstype: &'a str,
+    /// What sets its type apart.
+    pub traits: Traits,
     /// How large it is, and what of it is taken.
     pub capacity: &'a Capacity,
     /// What else limits it.
@@ -127,7 +128,13 @@ fn finding(code: FindingCode, severity: Severity, message: String) -> Finding {
 
 /// Less than one percent.
 fn is_scarce(left: u64, all: u64) -> bool {
-    left.saturating_mul(100) < all
+    u128::from(left).saturating_mul(100) < u128::from(all)
+}
+
+/// How many hundredths of `all` a part is, rounded down; nothing of nothing.
+fn percent(part: Bytes, all: Bytes) -> Option<u64> {
+    let percent = u128::from(part.0).saturating_mul(100).checked_div(u128::from(all.0))?;
+    Some(u64::try_from(percent).unwrap_or(u64::MAX))
 }
 
 /// How bad it is that only so much is left; nothing where it is enough.
@@ -136,7 +143,7 @@ fn shortage(left: Bytes, all: Bytes) -> Option<Severity> {
     is_scarce(left.0, all.0).then_some(severity)
 }
 
-fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn refusal(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let errors = evidence.limits.errors.filter(|errors| *errors > 0);
     match (evidence.limits.refuses, errors) {
         (Some(refusal), _) => Some(finding(
@@ -152,17 +159,23 @@ fn refusal(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 }
 
 /// What `df` makes of that is a negative number, or an absurd one.
-fn counters(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
-    let Figures { size, free, .. } = evidence.capacity.figures;
-    let is_ext = evidence.fstype.starts_with("ext");
+fn counters(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
+    let Figures { size, free, available, .. } = evidence.capacity.figures;
     let is_wrong = free > size || evidence.capacity.device.is_some_and(|device| size > device);
-    let message = || names.counters(size, free);
-    (is_ext && is_wrong).then(|| finding(FindingCode::CountersWrong, Severity::Critical, message()))
+    if evidence.traits.unchecked_counters && is_wrong {
+        let message = names.counters(size, free);
+        return Some(finding(FindingCode::CountersWrong, Severity::Critical, message));
+    }
+    // Elsewhere no tool can put that right: a server may say anything.
+    let is_absurd =
+        size > Bytes::ZERO && free.max(available) > size || size.max(free).max(available) >= Bytes::MOST;
+    let message = || messages::absurd(size, free.max(available));
+    is_absurd.then(|| finding(FindingCode::CountersWrong, Severity::Warning, message()))
 }
 
 /// Nothing is left to allocate, and what is allocated for metadata is full while data has a chunk's worth
 /// and more to spare. Where data has not, it is full in the ordinary way.
-fn metadata(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn metadata(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let chunks: &Chunks = evidence.limits.chunks.as_ref()?;
     let left = chunks.metadata_left;
     let is_short = left < chunks.operation + chunks.operation || is_scarce(left.0, chunks.metadata.0);
@@ -175,7 +188,7 @@ fn metadata(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 }
 
 /// What deleting a file does not give back as long as they are there.
-fn snapshots(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn snapshots(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let count = evidence.limits.snapshots.filter(|count| *count > 0)?;
     let Figures { size, available, .. } = evidence.capacity.figures;
     let is_low = available.0 < size.0 / LOW_PART || metadata(evidence, names).is_some();
@@ -184,7 +197,7 @@ fn snapshots(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
 
 /// Filesystems that make inodes as needed report none at all, or, like XFS, fewer the less space is
 /// free: then it is the space that is scarce.
-fn inodes(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn inodes(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Figures { inodes, inodes_free, size, available, .. } = evidence.capacity.figures;
     if !is_scarce(inodes_free, inodes) || is_scarce(available.0, size.0) {
         return None;
@@ -193,18 +206,19 @@ fn inodes(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
     Some(finding(FindingCode::InodesExhausted, severity, names.inodes(inodes_free, inodes)))
 }
 
-/// Elsewhere than on ext2/3/4 what is free but not available is nobody's.
-fn reserve(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+/// Where the filesystem alone may use what is free but not available, it is nobody's.
+fn reserve(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Figures { size, available, reserved, .. } = evidence.capacity.figures;
     let severity = shortage(available, size)?;
-    let only_that =
-        evidence.fstype.starts_with("ext") && severity == Severity::Critical && reserved > available;
-    let percent = reserved.0.saturating_mul(100).checked_div(size.0).unwrap_or(0);
+    let only_that = evidence.traits.reserved_for == ReservedFor::Root
+        && severity == Severity::Critical
+        && reserved > available;
+    let percent = percent(reserved, size).unwrap_or(0);
     let message = || names.reserve(evidence.capacity, percent > 2);
     only_that.then(|| finding(FindingCode::OnlyReserveLeft, severity, message()))
 }
 
-fn memory_limit(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn memory_limit(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let Figures { size, available, .. } = evidence.capacity.figures;
     evidence.limits.memory?;
     let severity = shortage(available, size)?;
@@ -229,28 +243,28 @@ fn image(evidence: &Evidence<'_>) -> Option<Finding> {
 }
 
 /// `ext4_append` (fs/ext4/namei.c) refuses another block to a directory of that size.
-fn directory(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn directory(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let (limit, (path, size)) = (evidence.limits.directory?, evidence.longest_directory?);
     let message = || names.directory(path, *size, limit);
     (*size >= limit).then(|| finding(FindingCode::DirectoryAtLimit, Severity::Critical, message()))
 }
 
-fn directory_index(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn directory_index(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let (limit, (path, size)) = (evidence.limits.directory_index?, evidence.longest_directory?);
-    let percent = size.0.saturating_mul(100).checked_div(limit.0)?;
+    let percent = percent(*size, limit)?;
     let message = || names.directory_index(path, *size, percent.min(100));
     (percent >= INDEX_PERCENT).then(|| finding(FindingCode::DirectoryIndexFull, Severity::Warning, message()))
 }
 
 /// The worst one, and how many more there are.
-fn quotas(evidence: &Evidence<'_>, names: &Names) -> Option<Finding> {
+fn quotas(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let quotas = &evidence.limits.quotas;
     let worst: &Quota = quotas.iter().max_by_key(|quota| (quota.refuses, quota.used))?;
     let severity = if worst.refuses { Severity::Critical } else { Severity::Warning };
     Some(finding(FindingCode::QuotaReached, severity, names.quota(worst, quotas.len() - 1)))
 }
 
-fn never_grown(evidence: &Evidence<'_>, names: &Names) -> Vec<Finding> {
+fn never_grown(evidence: &Evidence<'_>, names: &Names<'_>) -> Vec<Finding> {
     let devices = evidence.limits.devices.iter();
     let smaller = devices.filter(|device| {
         let rest = device.size.saturating_sub(device.used);

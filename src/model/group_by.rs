@@ -47,7 +47,7 @@ pub fn add_up(files: &[DeletedFile], by: GroupBy) -> Vec<Sum> {
         for group in groups {
             let (bytes, inodes) = sums.entry(group).or_default();
             *bytes += file.bytes;
-            *inodes += 1;
+            *inodes = inodes.saturating_add(1);
         }
     }
     let mut sums: Vec<Sum> =

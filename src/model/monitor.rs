@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::bytes::Bytes;
+
+/// How long an answer may take still, when the run is to end early.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// Shared between the run and its observer; clones see the same run.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +35,12 @@ pub struct State {
 impl Monitor {
     /// More bytes have been accounted for.
     pub fn advance(&self, bytes: Bytes) {
-        self.bytes.fetch_add(bytes.0, Ordering::Relaxed);
+        add(&self.bytes, bytes);
     }
 
     /// More bytes are to be accounted for.
     pub fn expect(&self, bytes: Bytes) {
-        let add = |expected: u64| Some(expected.saturating_add(bytes.0));
-        let _ = self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        add(&self.expected, bytes);
     }
 
     /// Bytes accounted for so far, and bytes in all.
@@ -45,7 +48,7 @@ impl Monitor {
         (Bytes(self.bytes.load(Ordering::Relaxed)), Bytes(self.expected.load(Ordering::Relaxed)))
     }
 
-    /// It is waiting for something that may well take its time.
+    /// It goes on, though no bytes are accounted for.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
@@ -80,8 +83,33 @@ impl Monitor {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// How long to wait for an answer for which `timeout` is allowed: less, once the run is to end early.
+    pub fn patience(&self, timeout: Duration) -> Duration {
+        if self.is_cancelled() { timeout.min(LAST_CALL) } else { timeout }
+    }
+
     /// Whether the run is to end early.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Sums of what filesystems say saturate.
+fn add(sum: &AtomicU64, bytes: Bytes) {
+    let _ = sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sum| Some((Bytes(sum) + bytes).0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_does_not_begin_anew_after_an_absurd_amount() {
+        let monitor = Monitor::default();
+        for _ in 0..3 {
+            monitor.advance(Bytes(u64::MAX));
+            monitor.expect(Bytes(u64::MAX / 2));
+        }
+        assert_eq!(monitor.progress(), (Bytes::MOST, Bytes::MOST));
     }
 }

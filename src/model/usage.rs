@@ -75,12 +75,12 @@ impl Tally {
     /// Counts one more inode.
     pub(crate) fn count(&mut self, allocated: u64) {
         self.bytes += Bytes(allocated);
-        self.inodes += 1;
+        self.inodes = self.inodes.saturating_add(1);
     }
 
     pub(crate) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
-        self.inodes += other.inodes;
+        self.inodes = self.inodes.saturating_add(other.inodes);
     }
 }
 

@@ -1,24 +1,24 @@
 //! From a path to the filesystem that holds it, and to a descriptor of that
 //! filesystem's root. Opens with `O_PATH`, which waits for no data and needs no right to read.
 
-use std::ffi::CString;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
-use super::{Cover, Mount, Mounts, mountinfo};
-use crate::commands::error::{Error, Result};
+use super::error::Error;
+use super::{Cover, Mount, Mounts, reach};
+use crate::model::traits::TraitsOf;
+use crate::sys::detached::within;
+use crate::sys::getdents;
 use crate::sys::mount::clone_detached;
+use crate::sys::scout::Opened;
 use crate::sys::stat::statx_fd;
-use crate::sys::{getdents, scout};
 
 /// A filesystem to explain.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Target {
     pub mount: Mount,
     /// That mount's root, opened with `O_PATH`; or why it is not: `ETIMEDOUT` for no answer, `ENOENT`
     /// where other mounts lie over it.
-    pub root: std::result::Result<Arc<OwnedFd>, Errno>,
+    pub root: Result<Arc<OwnedFd>, Errno>,
     /// What is mounted on it.
     pub covers: Vec<Cover>,
     /// Set where PATH is on an overlay whose upper layer is this filesystem.
@@ -46,23 +46,19 @@ pub struct Overlay {
     pub inodes: Vec<u64>,
 }
 
-/// On btrfs the root directory of every subvolume has this number
-/// (`include/uapi/linux/btrfs_tree.h`, `BTRFS_FIRST_FREE_OBJECTID`).
-const SUBVOLUME_ROOT_INODE: u64 = 256;
-
-/// Reads the mounts of this process's namespace.
-pub fn read_mounts() -> Result<Mounts> {
+/// Reads the mounts of this process's namespace. `traits_of` tells what the drivers say of each.
+pub fn read_mounts(traits_of: TraitsOf) -> Result<Mounts, Error> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(Error::Mountinfo)?;
-    Ok(Mounts(mountinfo::parse(&text)))
+    Ok(Mounts::parse(&text, traits_of))
 }
 
 /// The filesystem that holds `path`. One that does not answer within `timeout` is a target, too:
 /// the report says so.
-pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target> {
-    let Some(opened) = open_within(path, timeout) else {
+pub fn holding(path: &Path, mounts: &Mounts, timeout: Duration) -> Result<Target, Error> {
+    let Some(opened) = reach::open(path, timeout) else {
         return mount_by_name(path, mounts).map(|mount| unopened(mount, Errno::ETIMEDOUT));
     };
-    let fd = opened.map_err(|source| Error::Path { path: path.to_owned(), source })?;
+    let fd = opened.map_err(|errno| Error::Path { path: path.to_owned(), source: errno.into() })?;
     let mount = mount_id(fd.as_fd())
         .and_then(|id| mounts.by_id(id))
         .ok_or_else(|| Error::UnlistedMount(path.to_owned()))?;
@@ -94,25 +90,29 @@ pub fn beneath(path: &Path, mounts: &Mounts, timeout: Duration) -> Option<Beneat
         let mut target = reachable(&ways, mounts, timeout).ok()?;
         let cover = target.covers.iter_mut().find(hides)?;
         cover.listed = true;
-        let is_empty = target.root.as_ref().is_ok_and(|root| is_empty(root, &cover.relative));
+        let is_empty = target.root.as_ref().is_ok_and(|root| is_empty(root, &cover.relative, timeout));
         Some(Beneath { target, covering: covering.id, is_empty })
     })
 }
 
 /// Whether an empty directory is all that lies beneath a mount point on the mount with that root. Not,
 /// where that cannot be told.
-fn is_empty(root: &OwnedFd, mount_point: &Path) -> bool {
+fn is_empty(root: &Arc<OwnedFd>, mount_point: &Path, timeout: Duration) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let open = |clone: OwnedFd| openat(clone, mount_point, flags | OFlag::O_NOATIME, Mode::empty());
-    let mut buffer = vec![0; 4096];
-    let mut read = |directory: OwnedFd| getdents::read(directory.as_fd(), &mut buffer);
-    let used = clone_detached(root.as_fd()).and_then(open).and_then(&mut read);
-    used.is_ok_and(|used| getdents::entries(buffer.get(..used).unwrap_or_default()).next().is_none())
+    let (root, mount_point) = (Arc::clone(root), mount_point.to_owned());
+    let look = move || {
+        let clone = clone_detached(root.as_fd())?;
+        let directory = openat(clone, &mount_point, flags | OFlag::O_NOATIME, Mode::empty())?;
+        let mut buffer = vec![0; 4096];
+        let used = getdents::read(directory.as_fd(), &mut buffer)?;
+        Ok::<_, Errno>(getdents::entries(buffer.get(..used).unwrap_or_default()).next().is_none())
+    };
+    within(timeout, look).is_some_and(|looked| looked == Ok(true))
 }
 
 /// The mount whose root `path` is, if it is one's.
 fn mounted_at<'a>(path: &Path, mounts: &'a Mounts, timeout: Duration) -> Option<&'a Mount> {
-    if let Some(Ok(fd)) = open_within(path, timeout) {
+    if let Some(Ok(fd)) = reach::open(path, timeout) {
         let mount = mounts.by_id(mount_id(fd.as_fd())?)?;
         let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
         return Some(mount).filter(|mount| mount.mountpoint == link);
@@ -124,44 +124,44 @@ fn mounted_at<'a>(path: &Path, mounts: &'a Mounts, timeout: Duration) -> Option<
 /// Every local filesystem once, also those that do not answer or cannot be reached.
 pub fn all_local(mounts: &Mounts, timeout: Duration) -> Vec<Target> {
     let filesystems = mounts.local_filesystems();
-    filesystems
-        .into_iter()
-        .filter_map(|ways| {
-            let first = *ways.first()?;
-            Some(reachable(&ways, mounts, timeout).unwrap_or_else(|errno| unopened(first, errno)))
-        })
-        .collect()
-}
-
-/// Opens with `O_PATH`; `None` when there is no answer.
-pub(super) fn open_within(path: &Path, timeout: Duration) -> Option<io::Result<OwnedFd>> {
-    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
-        return Some(Err(io::ErrorKind::InvalidInput.into()));
+    let first = filesystems.iter().filter_map(|ways| ways.first());
+    let first: Vec<PathBuf> = first.map(|way| way.mountpoint.clone()).collect();
+    // Nearly always the first way to a filesystem is good.
+    let opened = reach::open_all(&first, timeout);
+    let target = |(ways, first): (&Vec<&Mount>, Option<Opened>)| {
+        let (way, others) = ways.split_first()?;
+        let others = others.iter().map(|way| (*way, reach::open(&way.mountpoint, timeout)));
+        let target = first_that_leads_there(std::iter::once((*way, first)).chain(others), mounts);
+        Some(target.unwrap_or_else(|errno| unopened(way, errno)))
     };
-    // Where no child can be had, going without one is better than not at all.
-    if scout::answers(&name, timeout) == Ok(false) {
-        return None;
-    }
-    Some(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(io::Error::from))
+    filesystems.iter().zip(opened).filter_map(target).collect()
 }
 
 /// The first of `ways` whose mount point still leads to it. A bind mount of a directory in the
 /// middle of a subvolume is taken only if nothing better is in reach.
-fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> std::result::Result<Target, Errno> {
+fn reachable(ways: &[&Mount], mounts: &Mounts, timeout: Duration) -> Result<Target, Errno> {
+    let opened = ways.iter().map(|way| (*way, reach::open(&way.mountpoint, timeout)));
+    first_that_leads_there(opened, mounts)
+}
+
+fn first_that_leads_there<'a>(
+    ways: impl Iterator<Item = (&'a Mount, Option<Opened>)>,
+    mounts: &Mounts,
+) -> Result<Target, Errno> {
     let mut second_best = Err(Errno::ENOENT);
-    for way in ways {
-        let root = match open_within(&way.mountpoint, timeout) {
+    for (way, opened) in ways {
+        let root = match opened {
             None => return Ok(unopened(way, Errno::ETIMEDOUT)),
             Some(Ok(root)) if mount_id(root.as_fd()) == Some(way.id) => root,
             Some(Ok(_covering)) => continue,
-            Some(Err(error)) => {
-                let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            Some(Err(errno)) => {
                 second_best = second_best.or(Err(errno));
                 continue;
             }
         };
-        let inside_a_subvolume = way.fstype == "btrfs"
-            && statx_fd(root.as_fd()).is_ok_and(|stat| stat.inode != SUBVOLUME_ROOT_INODE);
+        let subvolume_root = way.traits.subvolumes.and_then(|subvolumes| subvolumes.root_inode);
+        let inside_a_subvolume =
+            subvolume_root.is_some_and(|inode| statx_fd(root.as_fd()).is_ok_and(|stat| stat.inode != inode));
         let covers = mounts.covers_of(way);
         let target = Target { mount: (*way).clone(), root: Ok(Arc::new(root)), covers, overlay: None };
         if !inside_a_subvolume {
@@ -179,12 +179,12 @@ fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Targ
         return None;
     }
     let upper = mount.directory_option("upperdir")?;
-    let fd = open_within(&upper, timeout)?.ok()?;
+    let fd = reach::open(&upper, timeout)?.ok()?;
     let below = mounts.by_id(mount_id(fd.as_fd())?)?;
     let target = reachable(&mounts.ways_into(below), mounts, timeout).ok()?;
     // A directory of that name in a container is another one. overlayfs passes on the upper
     // layer's figures (fs/overlayfs/super.c, `ovl_statfs`), so they tell.
-    let overlay = open_within(&mount.mountpoint, timeout)?.ok()?;
+    let overlay = reach::open(&mount.mountpoint, timeout)?.ok()?;
     let size = |fd: &OwnedFd| fstatvfs(fd).map(|s| (s.blocks(), s.files(), s.fragment_size()));
     let same = size(&fd).is_ok_and(|upper| Ok(upper) == size(&overlay));
     let inodes = inodes_of(&[upper.clone(), mount.directory_option("workdir")?], &target, timeout);
@@ -197,7 +197,7 @@ fn upper_layer(mount: &Mount, mounts: &Mounts, timeout: Duration) -> Option<Targ
 fn inodes_of(directories: &[PathBuf], target: &Target, timeout: Duration) -> Vec<u64> {
     let root = target.root.as_ref().ok().and_then(|root| statx_fd(root.as_fd()).ok());
     let stats =
-        directories.iter().filter_map(|path| statx_fd(open_within(path, timeout)?.ok()?.as_fd()).ok());
+        directories.iter().filter_map(|path| statx_fd(reach::open(path, timeout)?.ok()?.as_fd()).ok());
     stats.filter(|stat| root.is_some_and(|root| root.dev == stat.dev)).map(|stat| stat.inode).collect()
 }
 
@@ -207,7 +207,7 @@ fn unopened(mount: &Mount, errno: Errno) -> Target {
 
 /// The mount a path that cannot be opened belongs to, by its name alone: the last one listed
 /// among those whose mount point is the longest prefix.
-fn mount_by_name<'a>(path: &Path, mounts: &'a Mounts) -> Result<&'a Mount> {
+fn mount_by_name<'a>(path: &Path, mounts: &'a Mounts) -> Result<&'a Mount, Error> {
     let absolute =
         std::path::absolute(path).map_err(|source| Error::Path { path: path.to_owned(), source })?;
     let above = mounts.iter().filter(|mount| absolute.starts_with(&mount.mountpoint));

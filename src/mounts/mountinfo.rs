@@ -5,27 +5,30 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::Mount;
+use crate::model::traits::TraitsOf;
 
 /// Position of the first optional field; any number of them follow, ended by a lone `-`.
 const FIRST_OPTIONAL: usize = 6;
 
 /// The mounts in `text`. A line that is no mount (the kernel writes none) is passed over.
-pub fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+pub fn parse(text: &[u8], traits_of: TraitsOf) -> Vec<Mount> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| parse_line(line, traits_of)).collect()
 }
 
-fn parse_line(line: &[u8]) -> Option<Mount> {
+fn parse_line(line: &[u8], TraitsOf(traits_of): TraitsOf) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
     let dash = FIRST_OPTIONAL + fields.get(FIRST_OPTIONAL..)?.iter().position(|field| *field == b"-")?;
     let text = |index: usize| std::str::from_utf8(fields.get(index)?).ok();
     let path = |index: usize| Some(OsString::from_vec(unescape(fields.get(index)?)));
+    let fstype = text(dash + 1)?;
     Some(Mount {
         id: text(0)?.parse().ok()?,
         parent: text(1)?.parse().ok()?,
         dev: text(2)?.parse().ok()?,
         root: path(3)?.into(),
         mountpoint: path(4)?.into(),
-        fstype: text(dash + 1)?.to_owned(),
+        fstype: fstype.to_owned(),
+        traits: traits_of(fstype),
         source: path(dash + 2)?,
         options: fields.get(dash + 3).map(|options| options.to_vec()).unwrap_or_default(),
     })
@@ -60,6 +63,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    fn parse(text: &[u8]) -> Vec<Mount> {
+        super::parse(text, TraitsOf::default())
+    }
     use crate::sys::Dev;
 
     #[test]

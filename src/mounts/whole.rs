@@ -7,21 +7,19 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::locate::{mount_id, open_within};
-use super::{Mount, device, mountinfo};
+use super::locate::mount_id;
+use super::{Mount, device, mountinfo, reach};
+use crate::model::traits::TraitsOf;
 use crate::sys::Dev;
 use crate::sys::detached::{Deadline, detach, within};
 use crate::sys::mount::{clone_detached, mount_again};
 use crate::sys::stat::statx_fd;
-
-/// Filesystems of which the kernel keeps one superblock for each device.
-const ONE_FOR_EACH_DEVICE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+use crate::sys::thread::spawn;
 
 /// The root of the filesystem that `mount` shows a part of; `root` is that part's, opened with
 /// `O_PATH`. `None` where the mount shows all of it, or where that is not for this to say: an
@@ -75,7 +73,7 @@ fn find(dev: Dev, found: &mpsc::Sender<(PathBuf, Mount)>) -> std::io::Result<()>
             continue;
         }
         let table = std::fs::read(process.join("mountinfo")).unwrap_or_default();
-        for way in mountinfo::parse(&table) {
+        for way in mountinfo::parse(&table, TraitsOf::default()) {
             let is_whole = way.dev == dev && way.root == Path::new("/");
             if is_whole && found.send((process.clone(), way)).is_err() {
                 return Ok(());
@@ -88,7 +86,7 @@ fn find(dev: Dev, found: &mpsc::Sender<(PathBuf, Mount)>) -> std::io::Result<()>
 /// A clone of `way`, which is mounted as `process` sees it.
 fn clone_from(process: &Path, way: &Mount, deadline: Deadline) -> Option<OwnedFd> {
     let mountpoint = way.mountpoint.strip_prefix("/").ok()?;
-    let root = open_within(&process.join("root").join(mountpoint), deadline.left())?.ok()?;
+    let root = reach::open(&process.join("root").join(mountpoint), deadline.left())?.ok()?;
     if mount_id(root.as_fd()) != Some(way.id) {
         return None;
     }
@@ -104,13 +102,13 @@ fn clone_from(process: &Path, way: &Mount, deadline: Deadline) -> Option<OwnedFd
     };
     let (sender, receiver) = mpsc::channel();
     // Not `within`: where no thread is to be had, this one must stay where it is.
-    thread::Builder::new().spawn(move || sender.send(clone())).ok()?;
+    spawn("clone", move || drop(sender.send(clone()))).ok()?;
     receiver.recv_timeout(deadline.left()).ok()?.ok()
 }
 
 /// One more mount of the same superblock, by its device.
 fn mounted_again(mount: &Mount, root: &Arc<OwnedFd>, timeout: Duration) -> Result<OwnedFd, Errno> {
-    if !ONE_FOR_EACH_DEVICE.contains(&mount.fstype.as_str()) {
+    if !mount.traits.one_superblock_per_device {
         return Err(Errno::EOPNOTSUPP);
     }
     // While it is held open it stays mounted, so that this mounts nothing anew.

@@ -106,6 +106,8 @@ pub struct Released {
     pub freed_bytes: Option<Bytes>,
     /// By how much the filesystem's free space has grown: what df shows.
     pub regained_bytes: Option<Gap>,
+    /// What was appended to it behind the end that the plan shows, and stays; none before it is done.
+    pub appended_bytes: Option<Bytes>,
     /// What else is to be known, in sentences for people.
     pub notes: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! Deleted files and those who hold them, as the report tells of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -9,6 +9,7 @@ use super::{names, serialize};
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::deleted::{self, FileKind, KernelVia, Reason};
 use crate::model::group_by;
+use crate::model::last_name::LastName;
 
 /// An inode without a name that is still held.
 #[derive(Clone, Debug, Serialize)]
@@ -24,9 +25,11 @@ pub struct DeletedFile {
     pub bytes: Bytes,
     /// Apparent size.
     pub size_bytes: Bytes,
-    /// As last named; none if it never had a name.
+    /// As last named; none if it never had a name, or where `name_unknown` says that nobody tells it.
     #[serde(flatten, serialize_with = "serialize::optional_path")]
     pub path: Option<PathBuf>,
+    /// Why its last name is not known; none where `path` tells it, and if it never had one.
+    pub name_unknown: Option<NameUnknown>,
     /// How much it has grown between two scans, where there were two.
     pub grown_bytes: Option<Gap>,
     /// Last modification; none where the clock was far off.
@@ -48,12 +51,45 @@ impl From<&deleted::DeletedFile> for DeletedFile {
             kind: file.kind,
             bytes: file.bytes,
             size_bytes: file.size,
-            path: file.path.clone(),
+            path: file.name.path().map(Path::to_path_buf),
+            name_unknown: NameUnknown::of(&file.name),
             grown_bytes: file.grown,
             written: file.written,
             in_deleted_subvolume: file.deleted_subvolume.is_some(),
             subvolume: file.deleted_subvolume.and_then(|subvolume| subvolume.number),
             held_by: file.held_by.iter().map(Holder::from).collect(),
+        }
+    }
+}
+
+impl DeletedFile {
+    /// What stands in place of a name that is not told.
+    pub fn without_name(&self) -> String {
+        let why = match self.name_unknown {
+            None => "never named",
+            Some(NameUnknown::TooLong) => "its name is too long to be told",
+            Some(NameUnknown::NotTold) => "name not known",
+        };
+        format!("({why}) inode {}", self.inode)
+    }
+}
+
+/// Why the last name of an inode is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameUnknown {
+    /// The kernel tells no path of more than 4095 bytes.
+    TooLong,
+    /// Nobody has it open under a name, and the filesystem does not record it.
+    NotTold,
+}
+
+impl NameUnknown {
+    fn of(name: &LastName) -> Option<Self> {
+        match name {
+            LastName::Told(_) | LastName::Never => None,
+            LastName::TooLong => Some(Self::TooLong),
+            LastName::NotTold => Some(Self::NotTold),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::model::escape;
 use crate::model::findings::FindingCode;
 use crate::model::ledger::Cause;
 use crate::model::skips::Kind;
+use crate::model::traits::ReservedFor;
 use layout::{elapsed, wrap};
 
 /// How the screen is to look.
@@ -214,9 +215,10 @@ impl Screen<'_> {
         };
         let mut free = format!("{} free", units.format(available_bytes));
         if reserved_bytes > Bytes::ZERO {
-            // ext2/3/4 keep it for root; elsewhere it is the filesystem's own reserve.
-            let whom = format!(" for {}", filesystem.capacity.reserved_for());
-            let whom = if filesystem.fstype.starts_with("ext") { whom } else { String::new() };
+            let whom = match filesystem.traits.reserved_for {
+                ReservedFor::Root => format!(" for {}", filesystem.capacity.reserved_for()),
+                ReservedFor::Filesystem => String::new(),
+            };
             free = format!("{free}, {} reserved{whom}", units.format(reserved_bytes));
         }
         let size = scale.format(size_bytes);
@@ -280,9 +282,10 @@ impl Screen<'_> {
     fn identity(&self, filesystem: &Filesystem) -> String {
         let (mountpoint, source) = (self.path(&filesystem.mountpoint), self.path(&filesystem.source));
         let fstype = self.name(filesystem.fstype.as_bytes());
-        match fstype.as_str() {
-            "tmpfs" | "devtmpfs" => format!("{mountpoint}  {fstype}, in memory"),
-            _ => format!("{mountpoint}  {fstype} on {source}"),
+        if filesystem.traits.is_in_memory() {
+            format!("{mountpoint}  {fstype}, in memory")
+        } else {
+            format!("{mountpoint}  {fstype} on {source}")
         }
     }
 }
@@ -365,5 +368,7 @@ fn what_was_skipped<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> &'static 
     }
 }
 
+#[cfg(test)]
+mod absurd;
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,14 @@
 //! filesystem that has stopped answering) run on a thread of their own, which is left behind when
 //! the time is up. What is not known to answer at all is scouted by a child first: `sys::scout`.
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use nix::unistd::gettid;
+
+use crate::model::monitor::Monitor;
+use crate::sys::thread::spawn;
 
 pub use crate::sys::deadline::Deadline;
 
@@ -38,9 +43,50 @@ pub fn detach(work: impl FnOnce() + Send + 'static) {
     // A thread that cannot be started keeps what it was given, unless that is shared.
     let work = Arc::new(Mutex::new(Some(work)));
     let shared = Arc::clone(&work);
-    if thread::Builder::new().name("detached".into()).spawn(move || run(&shared)).is_err() {
+    if spawn("detached", move || run(&shared)).is_err() {
         run(&work);
     }
+}
+
+/// The result of `call`; `None` when nothing has moved for `timeout`: neither `monitor`, which `call` shows its
+/// progress to, nor the processor time of its thread. Then the thread is left behind.
+pub fn while_it_moves<T: Send + 'static>(
+    monitor: &Monitor,
+    timeout: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    const TICK: Duration = Duration::from_millis(50);
+    let (sender, receiver) = mpsc::channel();
+    let thread = Arc::new(AtomicI32::new(0));
+    let number = Arc::clone(&thread);
+    detach(move || {
+        number.store(gettid().as_raw(), Ordering::Relaxed);
+        // Nobody receives any more when the time was up.
+        drop(sender.send(call()));
+    });
+    let state = || (monitor.state(), processor_time(thread.load(Ordering::Relaxed)));
+    let (mut before, mut since) = (state(), Instant::now());
+    loop {
+        match receiver.recv_timeout(TICK) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            ended => return ended.ok(),
+        }
+        let now = state();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        } else if since.elapsed() >= monitor.patience(timeout) {
+            return None;
+        }
+    }
+}
+
+/// The processor time of a thread of this process so far, in clock ticks: `proc_pid_stat(5)`.
+fn processor_time(thread: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // The name before it may hold any character.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
 
 fn run(work: &Mutex<Option<impl FnOnce()>>) {
@@ -53,6 +99,7 @@ fn run(work: &Mutex<Option<impl FnOnce()>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread::sleep;
 
     #[test]
     fn a_call_that_hangs_is_left_behind() {
@@ -60,5 +107,28 @@ mod tests {
         assert_eq!(within(Duration::from_millis(10), move || wait.recv()), None);
         drop(hold);
         assert_eq!(within(Duration::from_mins(1), || 7), Some(7));
+    }
+
+    #[test]
+    fn a_call_that_goes_on_takes_as_long_as_it_takes() {
+        let monitor = Monitor::default();
+        let shared = monitor.clone();
+        let beats = move || {
+            for _ in 0..20 {
+                sleep(Duration::from_millis(50));
+                shared.beat();
+            }
+            7
+        };
+        assert_eq!(while_it_moves(&monitor, Duration::from_millis(500), beats), Some(7));
+        let computes = || {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(1) {}
+            7
+        };
+        assert_eq!(while_it_moves(&monitor, Duration::from_millis(500), computes), Some(7));
+        let (hold, wait) = mpsc::channel::<()>();
+        assert_eq!(while_it_moves(&monitor, Duration::from_millis(200), move || wait.recv()), None);
+        drop(hold);
     }
 }

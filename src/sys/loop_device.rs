@@ -29,12 +29,17 @@ pub enum BackingFile {
     Named(PathBuf),
     /// It has lost that name; it may have others.
     Deleted(PathBuf),
+    /// It is longer than the kernel tells, and may be gone or not.
+    TooLong,
 }
 
 /// What sysfs says of the loop device whose directory there is `device`. `None` where that is no loop
 /// device, or no file is set: drivers/block/loop.c, `loop_attr_backing_file_show`.
 pub fn backing_file(device: &Path) -> Option<BackingFile> {
-    let text = std::fs::read(device.join("loop/backing_file")).ok()?;
+    let text = match std::fs::read(device.join("loop/backing_file")) {
+        Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => return Some(BackingFile::TooLong),
+        text => text.ok()?,
+    };
     let text = text.strip_suffix(b"\n").unwrap_or(&text);
     let path = |name: &[u8]| PathBuf::from(OsString::from_vec(name.to_vec()));
     Some(match text.strip_suffix(b" (deleted)") {

@@ -69,6 +69,10 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Option<Answer>, Errno> {
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let received = message.bytes;
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        // This process may have no more descriptors: recvmsg(2).
+        return Ok(Some(Err(Errno::EMFILE)));
+    }
     let fd = message.cmsgs()?.find_map(|message| match message {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
         _ => None,

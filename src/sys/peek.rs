@@ -6,7 +6,8 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -71,10 +72,15 @@ impl Peek {
 
 impl Drop for Peek {
     fn drop(&mut self) {
-        const PATIENCE: Duration = Duration::from_millis(100);
+        /// In milliseconds, for all of them: those whose files are slow to close are not waited for long.
+        static PATIENCE: AtomicU32 = AtomicU32::new(500);
         // The other end is what it waits on.
         self.until = None;
-        if !wait(self.child, Deadline::after(PATIENCE)) {
+        let (begun, most) = (Instant::now(), PATIENCE.load(Ordering::Relaxed));
+        let has_ended = wait(self.child, Deadline::after(Duration::from_millis(most.into())));
+        let took = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        PATIENCE.store(most.saturating_sub(took), Ordering::Relaxed);
+        if !has_ended {
             // If it can be killed, it is; nobody waits to see.
             let _ = kill(self.child, Signal::SIGKILL);
         }

@@ -26,22 +26,37 @@ use super::stat::{Stat, statx_fd};
 use super::{Dev, loop_device};
 pub use unmount::{Spot, unmount};
 
-/// Whether `path` can be opened (with `O_PATH`) and its filesystem asked for its size within
-/// `timeout`, whatever the answer.
-pub fn answers(path: &CStr, timeout: Duration) -> Result<bool, Errno> {
-    all_answer(&[path], timeout)
+/// Opens each of `paths` with `O_PATH`, and has its filesystem say how large it is, whatever the answer. Those that
+/// could not be reached within `timeout`: `ETIMEDOUT`. The descriptors are the child's: nobody goes the same way
+/// again, for who has answered once need not answer the next time.
+pub fn open_answering(paths: &[CString], timeout: Duration) -> Result<Vec<Opened>, Errno> {
+    let look = |index: usize| {
+        let path = paths.get(index).ok_or(Errno::EINVAL)?;
+        let fd = open_and_ask(path)?;
+        Ok(Found { fd: Some(fd), ..Found::default() })
+    };
+    Ok(opened(send_ahead(paths.len(), Given::Nothing, timeout, look)?))
 }
 
-/// Whether all of them can.
+/// What was opened, or why nothing was.
+pub type Opened = Result<OwnedFd, Errno>;
+
+fn opened(answers: Vec<Answer>) -> Vec<Opened> {
+    answers.into_iter().map(|answer| answer?.fd.ok_or(Errno::EBADF)).collect()
+}
+
+fn open_and_ask(path: &CStr) -> Opened {
+    let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut size = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the kernel fills one struct statfs, which is not read.
+    unsafe { libc::fstatfs(fd.as_raw_fd(), size.as_mut_ptr()) };
+    Ok(fd)
+}
+
+/// Whether all of `paths` can be opened (with `O_PATH`) and their filesystems asked for their sizes within
+/// `timeout`, whatever the answers.
 pub fn all_answer(paths: &[&CStr], timeout: Duration) -> Result<bool, Errno> {
-    let look = |index: usize| {
-        let path = *paths.get(index).ok_or(Errno::EINVAL)?;
-        let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        let mut size = std::mem::MaybeUninit::<libc::statfs>::uninit();
-        // SAFETY: the kernel fills one struct statfs, which is not read.
-        unsafe { libc::fstatfs(fd.as_raw_fd(), size.as_mut_ptr()) };
-        Ok(Found::default())
-    };
+    let look = |index: usize| open_and_ask(paths.get(index).ok_or(Errno::EINVAL)?).map(|_| Found::default());
     let answers = send_ahead(paths.len(), Given::Nothing, timeout, look)?;
     Ok(!answers.iter().any(|answer| matches!(answer, Err(Errno::ETIMEDOUT))))
 }
@@ -74,7 +89,7 @@ pub fn open_each(
     namespace: Option<BorrowedFd<'_>>,
     paths: &[CString],
     timeout: Duration,
-) -> Result<Vec<Result<OwnedFd, Errno>>, Errno> {
+) -> Result<Vec<Opened>, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let look = |index: usize| {
         let path = paths.get(index).ok_or(Errno::EINVAL)?;
@@ -82,8 +97,7 @@ pub fn open_each(
         Ok(Found { fd: Some(fd), ..Found::default() })
     };
     let given = namespace.map_or(Given::Nothing, Given::Namespace);
-    let answers = send_ahead(paths.len(), given, timeout, look)?;
-    Ok(answers.into_iter().map(|answer| answer?.fd.ok_or(Errno::EBADF)).collect())
+    Ok(opened(send_ahead(paths.len(), given, timeout, look)?))
 }
 
 /// What is in each of the files `names` of a directory of the kernel's own (tracefs), or why it could not
@@ -276,18 +290,19 @@ mod tests {
 
     #[test]
     fn what_is_there_answers_and_so_does_what_is_not() {
-        assert_eq!(answers(c"/", TIMEOUT), Ok(true));
-        assert_eq!(answers(c"/nowhere/at/all", TIMEOUT), Ok(true));
+        assert_eq!(all_answer(&[c"/", c"/nowhere/at/all"], TIMEOUT), Ok(true));
     }
 
     #[test]
     fn what_a_child_opens_comes_back() {
         let paths = [c"/proc".to_owned(), c"/nowhere/at/all".to_owned(), c"/".to_owned()];
-        let opened = open_each(None, &paths, TIMEOUT).unwrap();
         let inode = |path: &str| fstat(open(path, OFlag::O_PATH, Mode::empty()).unwrap()).unwrap().st_ino;
-        let inodes: Vec<_> =
-            opened.iter().map(|fd| fd.as_ref().map(|fd| fstat(fd).unwrap().st_ino)).collect();
-        assert_eq!(inodes, [Ok(inode("/proc")), Err(&Errno::ENOENT), Ok(inode("/"))]);
+        for opened in [open_each(None, &paths, TIMEOUT), open_answering(&paths, TIMEOUT)] {
+            let opened = opened.unwrap();
+            let inodes: Vec<_> =
+                opened.iter().map(|fd| fd.as_ref().map(|fd| fstat(fd).unwrap().st_ino)).collect();
+            assert_eq!(inodes, [Ok(inode("/proc")), Err(&Errno::ENOENT), Ok(inode("/"))]);
+        }
     }
 
     #[test]

@@ -14,6 +14,9 @@ use super::Dev;
 /// `st_blocks` counts units of 512 bytes whatever the filesystem's block size: stat(2).
 pub const BLOCK_UNIT: u64 = 512;
 
+/// No inode has so many bytes allocated; a server may claim any number of them. The same as `Bytes::MOST`.
+const MOST_ALLOCATED: u64 = 1_000_000_000_000_000_000;
+
 /// What statx(2) says of one inode, as far as the ledger needs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stat {
@@ -27,7 +30,7 @@ pub struct Stat {
     pub mode: u32,
     /// Whose it is.
     pub uid: u32,
-    /// Allocated bytes: `st_blocks * 512`.
+    /// Allocated bytes: `st_blocks * 512`, but no more than any filesystem holds.
     pub allocated: u64,
     /// Apparent size in bytes.
     pub size: u64,
@@ -159,7 +162,7 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> Result<Stat, Errno> {
         links: raw.stx_nlink,
         mode: u32::from(raw.stx_mode),
         uid: raw.stx_uid,
-        allocated: raw.stx_blocks.saturating_mul(BLOCK_UNIT),
+        allocated: raw.stx_blocks.saturating_mul(BLOCK_UNIT).min(MOST_ALLOCATED),
         size: raw.stx_size,
         modified: raw.stx_mtime.tv_sec,
         created: raw.stx_btime.into(),

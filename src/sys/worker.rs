@@ -2,7 +2,7 @@
 //! request and never answers: then not even SIGKILL ends it, but this process can leave it behind.
 
 use std::fs;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -16,7 +16,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, getppid};
 
 use super::deadline::Deadline;
-use super::process;
+use super::stat::statx_fd;
+use super::{Dev, process};
 
 /// The child.
 #[derive(Debug)]
@@ -96,8 +97,44 @@ pub fn start(descriptors: Descriptors, work: impl FnOnce(UnixStream)) -> Result<
     }
 }
 
-/// Lets go of the standard streams: whoever reads them must not wait for the end of this process.
-pub fn let_go_of_streams() -> Result<(), Errno> {
+/// Lets go of the descriptors that this process was started with, and of all copies of them: whoever reads its
+/// output must not wait for its end. What it has opened itself is closed by execve(2).
+pub fn let_go_of_inherited() {
+    let Ok(nothing) = nothing() else { return };
+    let open = open_descriptors();
+    let inherited: Vec<RawFd> = open.iter().copied().filter(|&number| is_inherited(number)).collect();
+    let leads_to: Vec<_> = inherited.iter().filter_map(|&number| identity(number)).collect();
+    for number in open {
+        let is_copy = identity(number).is_some_and(|identity| leads_to.contains(&identity));
+        if inherited.contains(&number) || is_copy && number != nothing.as_raw_fd() {
+            // SAFETY: takes numbers only. From here on nothing is read or written in this process.
+            unsafe { libc::dup3(nothing.as_raw_fd(), number, libc::O_CLOEXEC) };
+        }
+    }
+}
+
+/// Where /proc is not to be had, the standard streams have to do.
+fn open_descriptors() -> Vec<RawFd> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return vec![libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO];
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: takes numbers only; one that is not open fails with EBADF.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Asks no server.
+fn identity(number: RawFd) -> Option<(Dev, u64)> {
+    // SAFETY: it is only asked about: if it is not open, that fails with EBADF.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    statx_fd(descriptor).ok().map(|stat| stat.identity())
+}
+
+fn let_go_of_streams() -> Result<(), Errno> {
     let nothing = nothing()?;
     dup2_stdin(&nothing)?;
     dup2_stdout(&nothing)?;
@@ -145,7 +182,7 @@ fn keep_standard_error(line: RawFd) -> Result<(), Errno> {
 }
 
 /// In place of a stream something that can neither be read nor written, and is there in any root directory.
-fn nothing() -> Result<std::os::fd::OwnedFd, Errno> {
+fn nothing() -> Result<OwnedFd, Errno> {
     open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
 }
 

@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
+use rustc_hash::FxHashMap;
+
 /// A place in the trie.
 pub(super) type Place = usize;
 
@@ -21,7 +23,7 @@ pub(super) struct Covers {
 
 #[derive(Debug, Default)]
 struct Node {
-    children: Vec<(Box<OsStr>, Place)>,
+    children: FxHashMap<Box<[u8]>, Place>,
     is_mount: bool,
 }
 
@@ -51,14 +53,13 @@ impl Covers {
         }
         let child = self.nodes.len();
         self.nodes.push(Node::default());
-        self.nodes[place].children.push((name.into(), child));
+        self.nodes[place].children.insert(name.as_bytes().into(), child);
         child
     }
 
     /// Where `name` leads to from `place`, if it is on the way to a mount point.
     pub(super) fn child(&self, place: Place, name: &[u8]) -> Option<Place> {
-        let children = &self.nodes.get(place)?.children;
-        children.iter().find(|(child, _)| child.as_bytes() == name).map(|&(_, place)| place)
+        self.nodes.get(place)?.children.get(name).copied()
     }
 
     /// Whether a mount lies at `place`.

@@ -1,33 +1,18 @@
-//! Open directories. As many stay open as the limit on open files allows; when it is
-//! reached the ones nearest the root are closed, and opened again when they are needed, by the
-//! names that led to them. So any depth can be walked, far beyond `PATH_MAX`.
+//! Open directories. Those that had to be closed are opened again when they are needed: by the names that led
+//! to them, or up from what was read last. So any depth can be walked, far beyond `PATH_MAX`.
 
-use std::collections::VecDeque;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
+use super::budget::{Budget, Counted};
 use super::covers::Place;
+use super::open::Opener;
 use crate::model::usage::{Id, ROOT, Side};
 use crate::sys::Dev;
 use crate::sys::stat::{Stat, statx_fd};
-
-/// Opens a directory for reading without changing its access time, where that is permitted: to
-/// its owner and to `CAP_FOWNER` (open(2), `O_NOATIME`).
-pub(super) fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let flags =
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    match openat(dir, name, flags | OFlag::O_NOATIME, Mode::empty()) {
-        Err(Errno::EPERM) => openat(dir, name, flags, Mode::empty()),
-        result => result,
-    }
-}
 
 /// Where a directory is, before it is opened.
 pub(super) struct Position {
@@ -54,10 +39,22 @@ pub(super) struct Location {
 pub(super) struct Directory {
     pub(super) id: Id,
     pub(super) position: Position,
+    /// How far it is below where the walk started.
+    depth: usize,
     identity: (Dev, u64),
     /// `None` while it is closed.
     descriptor: RwLock<Option<Counted>>,
     budget: Arc<Budget>,
+}
+
+/// The ways to a directory that was closed.
+#[derive(Clone, Copy)]
+pub(super) struct Ways<'a> {
+    pub(super) opener: Opener,
+    /// What the worker has read last, which is open: mostly it is below what is needed next.
+    pub(super) last: Option<&'a Arc<Directory>>,
+    /// The root of the walk on a private mount, where there is one: nothing is mounted there.
+    pub(super) clone: Option<BorrowedFd<'a>>,
 }
 
 impl Directory {
@@ -69,7 +66,8 @@ impl Directory {
         budget: &Arc<Budget>,
     ) -> Self {
         let descriptor = RwLock::new(Some(Counted::new(descriptor, budget)));
-        Self { id, position, identity: (stat.dev, stat.inode), descriptor, budget: Arc::clone(budget) }
+        let depth = position.parent.as_ref().map_or(0, |parent| parent.depth + 1);
+        Self { id, position, depth, identity: (stat.dev, stat.inode), descriptor, budget: Arc::clone(budget) }
     }
 
     /// Where the names in it are.
@@ -83,51 +81,87 @@ impl Directory {
         self.position.parent.as_ref().map_or(ROOT, |parent| parent.id)
     }
 
-    pub(super) fn inode(&self) -> u64 {
-        self.identity.1
-    }
-
     /// Lends the descriptor, opened again if it was closed. It stays open meanwhile.
-    pub(super) fn with<T>(self: &Arc<Self>, lend: impl FnOnce(BorrowedFd<'_>) -> T) -> Result<T, Errno> {
+    pub(super) fn with<T>(
+        self: &Arc<Self>,
+        ways: Ways<'_>,
+        lend: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Result<T, Errno> {
         if let Some(descriptor) = &*self.read() {
-            return Ok(lend(descriptor.fd.as_fd()));
+            return Ok(lend(descriptor.as_fd()));
         }
-        let reopened = Counted::new(self.reopen()?, &self.budget);
+        let reopened = Counted::new(self.reopen(ways)?, &self.budget);
         // Lent before it is kept: where hardly any may stay open it is closed again at once.
-        let result = lend(reopened.fd.as_fd());
+        let result = lend(reopened.as_fd());
         self.write().get_or_insert(reopened);
         self.budget.keep(self);
         Ok(result)
     }
 
-    /// Goes down from the nearest ancestor that is open, and makes sure that it came to the same
-    /// directory: names may have moved meanwhile. `O_PATH` is enough to look names up.
-    fn reopen(&self) -> Result<OwnedFd, Errno> {
-        // A name that leads nowhere any more does not mean that the directory has gone.
-        self.go_down().map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Errno::ESTALE,
-            other => other,
-        })
+    /// The same directory on the private mount, where nothing is mounted on what is in it.
+    pub(super) fn beneath(&self, ways: Ways<'_>) -> Result<OwnedFd, Errno> {
+        let clone = ways.clone.filter(|_| self.position.side == Side::Visible).ok_or(Errno::EPERM)?;
+        match self.way_from(|_| false) {
+            Some((_, names)) => self.check(ways.opener.down(clone, &names)),
+            None => self.check(ways.opener.down(clone, &[b"."])),
+        }
     }
 
-    fn go_down(&self) -> Result<OwnedFd, Errno> {
+    /// Goes up from what was read last, if that is below: so a walk back through a deep tree takes as many steps
+    /// as the walk down. Else down from the nearest ancestor that is open.
+    fn reopen(&self, ways: Ways<'_>) -> Result<OwnedFd, Errno> {
+        let below = ways.last.and_then(|last| Some((last.read(), last.levels_below(self)?)));
+        if let Some((Some(last), levels)) = below.as_ref().map(|(last, levels)| (last.as_ref(), levels))
+            && let Ok(reached) = self.check(ways.opener.up(last.as_fd(), *levels))
+        {
+            return Ok(reached);
+        }
+        drop(below);
+        let (ancestor, names) = self.way_from(|ancestor| ancestor.read().is_some()).ok_or(Errno::ESTALE)?;
+        match self.check(ancestor.with(ways, |start| ways.opener.down(start, &names)).flatten()) {
+            Err(Errno::EXDEV) => self.beneath(ways),
+            reached => reached,
+        }
+    }
+
+    /// The names that lead here from the nearest ancestor for which `is_start` holds: from where the walk
+    /// started, if it holds for none. `None` where the walk started here.
+    fn way_from(&self, is_start: impl Fn(&Self) -> bool) -> Option<(&Arc<Self>, Vec<&[u8]>)> {
         let mut names = vec![self.position.name.as_bytes()];
-        let mut ancestor = self.position.parent.as_ref().ok_or(Errno::ESTALE)?;
-        while ancestor.read().is_none() {
+        let mut ancestor = self.position.parent.as_ref()?;
+        while !is_start(ancestor) {
+            let Some(parent) = &ancestor.position.parent else { break };
             names.push(ancestor.position.name.as_bytes());
-            ancestor = ancestor.position.parent.as_ref().ok_or(Errno::ESTALE)?;
+            ancestor = parent;
         }
         names.reverse();
-        let reached = ancestor.with(|start| descend(start, &names))??;
+        Some((ancestor, names))
+    }
+
+    /// How many levels it is below `ancestor`, if that is one.
+    fn levels_below(&self, ancestor: &Self) -> Option<usize> {
+        let levels = self.depth.checked_sub(ancestor.depth)?;
+        let mut at = self;
+        for _ in 0..levels {
+            at = at.position.parent.as_ref()?;
+        }
+        std::ptr::eq(at, ancestor).then_some(levels)
+    }
+
+    /// Makes sure that `reached` is this very directory: names may have moved meanwhile.
+    fn check(&self, reached: Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+        let reached = reached.map_err(|errno| match errno {
+            // A name that leads nowhere any more does not mean that the directory has gone.
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Errno::ESTALE,
+            other => other,
+        })?;
         let stat = statx_fd(reached.as_fd())?;
         if (stat.dev, stat.inode) == self.identity { Ok(reached) } else { Err(Errno::ESTALE) }
     }
 
     /// Closes the descriptor unless somebody uses it right now.
-    fn close(&self) {
-        if let Ok(mut descriptor) = self.descriptor.try_write() {
-            descriptor.take();
-        }
+    pub(super) fn close(&self) -> bool {
+        self.descriptor.try_write().map(|mut descriptor| drop(descriptor.take())).is_ok()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Option<Counted>> {
@@ -146,121 +180,5 @@ impl Drop for Directory {
         while let Some(mut directory) = next.and_then(Arc::into_inner) {
             next = directory.position.parent.take();
         }
-    }
-}
-
-fn descend(start: BorrowedFd<'_>, names: &[&[u8]]) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut at: Option<OwnedFd> = None;
-    for piece in pieces(names) {
-        let base = at.as_ref().map_or(start, |at| at.as_fd());
-        let next = openat(base, OsStr::from_bytes(&piece), flags, Mode::empty())?;
-        at = Some(next);
-    }
-    at.ok_or(Errno::ESTALE)
-}
-
-/// Names joined to relative paths, each short enough for one call.
-fn pieces(names: &[&[u8]]) -> Vec<Vec<u8>> {
-    let limit = usize::try_from(libc::PATH_MAX).unwrap_or(4096);
-    let mut pieces: Vec<Vec<u8>> = Vec::new();
-    for name in names {
-        match pieces.last_mut() {
-            Some(piece) if piece.len() + 1 + name.len() < limit => {
-                piece.push(b'/');
-                piece.extend_from_slice(name);
-            }
-            _ => pieces.push(name.to_vec()),
-        }
-    }
-    pieces
-}
-
-/// How many directories may stay open, and which can be closed.
-pub(super) struct Budget {
-    open: AtomicUsize,
-    limit: usize,
-    /// Those that wait for what is below them, the ones nearest the root first. The root itself
-    /// is not among them.
-    kept: Mutex<VecDeque<Weak<Directory>>>,
-}
-
-/// An open descriptor that the budget knows of.
-struct Counted {
-    fd: OwnedFd,
-    budget: Arc<Budget>,
-}
-
-impl Counted {
-    fn new(fd: OwnedFd, budget: &Arc<Budget>) -> Self {
-        budget.open.fetch_add(1, Ordering::Relaxed);
-        Self { fd, budget: Arc::clone(budget) }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.budget.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Budget {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), limit, kept: Mutex::new(VecDeque::new()) })
-    }
-
-    /// Enlists a directory that others wait for, and closes others while too many are open.
-    pub(super) fn keep(&self, directory: &Arc<Directory>) {
-        if directory.position.parent.is_none() {
-            return;
-        }
-        let mut kept = self.kept();
-        if kept.len() == kept.capacity() {
-            // Most of them have been released long since.
-            kept.retain(|other| other.strong_count() > 0);
-        }
-        kept.push_back(Arc::downgrade(directory));
-        self.close_while(kept, |open| open > self.limit);
-    }
-
-    /// Closes all that can be closed: the process has run out of descriptors.
-    pub(super) fn close_all(&self) {
-        self.close_while(self.kept(), |_| true);
-    }
-
-    fn close_while(
-        &self,
-        mut kept: MutexGuard<'_, VecDeque<Weak<Directory>>>,
-        needed: impl Fn(usize) -> bool,
-    ) {
-        // Released only after the lock: the last reference to a directory may be among them.
-        let mut closed = Vec::new();
-        while needed(self.open.load(Ordering::Relaxed)) {
-            let Some(oldest) = kept.pop_front() else { break };
-            if let Some(directory) = oldest.upgrade() {
-                directory.close();
-                closed.push(directory);
-            }
-        }
-        drop(kept);
-        drop(closed);
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Weak<Directory>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_ways_come_in_pieces_shorter_than_path_max() {
-        let name = [b'a'; 255];
-        let names = vec![name.as_slice(); 100];
-        let pieces = pieces(&names);
-        assert!(pieces.iter().all(|piece| piece.len() < 4096));
-        assert_eq!(pieces.join(&b'/'), names.join(&b'/'));
     }
 }

@@ -61,6 +61,12 @@ impl<T> Queue<T> {
         None
     }
 
+    /// Adds work that somebody else has left.
+    pub(super) fn give(&self, stack: &mut Vec<T>) {
+        self.lock().items.append(stack);
+        self.work.notify_all();
+    }
+
     /// Gives the older half of a worker's stack (the larger pieces of work) to those who wait.
     pub(super) fn share(&self, stack: &mut Vec<T>) {
         /// More at once would only make the others give back.

@@ -17,8 +17,8 @@ use nix::unistd::{AccessFlags, Gid, faccessat, fchown, getegid, geteuid};
 
 use super::super::stream::write_all;
 use crate::commands::destination::{Directory, Found, LastLink, Temporary, file_type, find};
-use crate::commands::error::errno;
 use crate::commands::refusal::Refusal;
+use crate::model::errno::errno;
 use crate::model::escape;
 
 /// What a new file may be, before the umask.

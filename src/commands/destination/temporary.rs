@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use xattr::FileExt;
 
 use super::Directory;
-use crate::commands::error::errno;
+use crate::model::errno::errno;
 use crate::sys::{rename, signals};
 
 /// How names of unfinished files begin.

@@ -11,12 +11,13 @@ use super::destination::{self, Destination, former_name};
 use super::{Options, save};
 use crate::commands::assemble;
 use crate::commands::destination::Directory;
-use crate::commands::error::errno;
 use crate::commands::explain;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey;
 use crate::commands::verified_file::Opened;
+use crate::filesystems;
 use crate::holders::{Held, Scan};
+use crate::model::errno::errno;
 use crate::model::escape;
 use crate::model::monitor::Monitor;
 use crate::model::skips::Skip;
@@ -49,7 +50,7 @@ pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<(Index, Op
     let directory = destination::directory(directory)?;
     let index = Destination::new(&directory, OsStr::new(INDEX), options.force)?;
     let started = SystemTime::now();
-    let mounts = locate::read_mounts()?;
+    let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let search = explain::Request {
         paths: filesystem.iter().cloned().collect(),
         all: filesystem.is_none(),
@@ -141,7 +142,7 @@ fn copy(
 ) -> Result<Copied, Refusal> {
     let options = Options { follow: false, ..options };
     let mut result = Err(Refusal::Exists(directory.path().to_owned()));
-    for name in names(opened.path.as_deref(), opened.stat.inode) {
+    for name in names(opened.name.path(), opened.stat.inode) {
         // Two files of one name are both to be kept, whatever --force says of older ones.
         let destination = Destination::new(directory, &name, false);
         let destination = destination.map(|destination| destination.without_taking(INDEX));

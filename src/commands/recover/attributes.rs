@@ -12,7 +12,7 @@ use xattr::FileExt;
 
 use super::copy::Failure;
 use super::metadata;
-use crate::commands::error::{describe, errno};
+use crate::model::errno::{describe, errno};
 use crate::model::escape;
 
 /// The access control list: acl(5).

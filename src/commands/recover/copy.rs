@@ -11,8 +11,8 @@ use nix::fcntl::{PosixFadviseAdvice, copy_file_range, posix_fadvise};
 use nix::unistd::{Whence, lseek};
 
 use super::metadata;
-use crate::commands::error::errno;
 use crate::model::bytes::Bytes;
+use crate::model::errno::errno;
 use crate::model::monitor::Monitor;
 use crate::sys::clone::{clone_file, take_over_nocow};
 use crate::sys::stat::BLOCK_UNIT;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::commands::destination::{Directory, Found, LastLink, Temporary, file_type, find};
-use crate::commands::error::errno;
 use crate::commands::refusal::Refusal;
+use crate::model::errno::errno;
 use crate::model::escape;
 use crate::sys::scout;
 

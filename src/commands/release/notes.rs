@@ -10,6 +10,9 @@ pub(super) fn of(file: &DeletedFile, method: ReleaseMethod, unseen: usize) -> Ve
     let reads_and_writes =
         |holder: &ProcessHolder| holder.hold.via.info().is_some_and(|info| info.flags.reads_and_writes());
     let mut notes = Vec::new();
+    if file.bytes == Bytes::ZERO {
+        notes.push("It occupies nothing: there is nothing to be freed.".to_owned());
+    }
     if file.processes().any(reads_and_writes) {
         notes.push(
             "It is open for reading and writing: a database or a temporary file may still need what is in it."
@@ -66,6 +69,16 @@ fn name(holder: &ProcessHolder) -> String {
     format!("{} {}", escape::bytes(command.as_bytes()), holder.hold.pid)
 }
 
+/// What to say of what has come since the plan, and where therefore it was done in another way.
+pub(super) fn on_growth(appended: Bytes, is_as_asked: bool) -> Vec<String> {
+    if appended == Bytes::ZERO {
+        return Vec::new();
+    }
+    let how = if is_as_asked { "" } else { ", and it was not truncated but got a hole" };
+    let appended = Units::Binary.format(appended);
+    vec![format!("{appended} more have come since it was looked at: only what was shown was freed{how}.")]
+}
+
 /// What to say when df does not show what the file let go of, or when the file still has blocks.
 pub(super) fn on_result(freed: Bytes, regained: Option<Gap>, left: Bytes) -> Vec<String> {
     let mut notes = Vec::new();
@@ -107,7 +120,7 @@ mod tests {
             let hold = Hold { pid: 7, tid: None, via };
             Holder::Process(ProcessHolder { hold, process: Arc::default() })
         };
-        DeletedFile { held_by: ways.iter().map(process).collect(), ..DeletedFile::default() }
+        DeletedFile { bytes: Bytes(1), held_by: ways.iter().map(process).collect(), ..DeletedFile::default() }
     }
 
     fn opened(number: u32, flags: i32) -> Via {
@@ -119,6 +132,22 @@ mod tests {
         let log = held(&[opened(1, libc::O_WRONLY | libc::O_APPEND)]);
         assert_eq!(of(&log, ReleaseMethod::PunchHole, 0), Vec::<String>::new());
         assert_eq!(of(&log, ReleaseMethod::Truncate, 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_occupies_nothing_is_told() {
+        let log = DeletedFile { bytes: Bytes::ZERO, ..held(&[opened(1, libc::O_WRONLY)]) };
+        assert_eq!(
+            of(&log, ReleaseMethod::PunchHole, 0),
+            ["It occupies nothing: there is nothing to be freed."]
+        );
+    }
+
+    #[test]
+    fn what_has_come_since_is_told() {
+        assert_eq!(on_growth(Bytes::ZERO, true), Vec::<String>::new());
+        assert!(on_growth(Bytes(2048), true)[0].starts_with("2.0 KiB more have come since"));
+        assert!(on_growth(Bytes(2048), false)[0].ends_with("was not truncated but got a hole."));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::commands::explain;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey::{self, PROC};
 use crate::commands::verified_file::Wanted;
+use crate::filesystems;
 use crate::holders::Held;
 use crate::holders::kernel::{Reached, reach};
 use crate::model::bytes::Bytes;
@@ -45,7 +46,7 @@ impl Plan {
         let what = wanted.what;
         let FileSpec::Inode(_) = what else { return Err(Refusal::NoMount(what)) };
         let path = wanted.filesystem.as_deref().ok_or(Refusal::WhichFilesystem(what))?;
-        let mounts = locate::read_mounts()?;
+        let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
         let target = locate::holding(path, &mounts, wanted.timeout)?;
         let (held, is_listed) = find(wanted, &target, &mounts)?;
         let held =
@@ -80,6 +81,7 @@ impl Plan {
             done: false,
             freed_bytes: None,
             regained_bytes: None,
+            appended_bytes: None,
             notes: Vec::new(),
         }
     }
@@ -99,8 +101,9 @@ impl Plan {
             return Err(first);
         }
         let freed = if self.is_gone()? { self.file.bytes } else { Bytes::ZERO };
-        let regained =
-            filesystem.zip(used).and_then(|(root, used)| super::regained(&root, used, freed, timeout));
+        let regained = filesystem
+            .zip(used)
+            .and_then(|(root, used)| super::blocks::regained(&root, used, freed, timeout));
         let mut notes: Vec<String> = failures.iter().map(ToString::to_string).collect();
         if freed == Bytes::ZERO && self.file.bytes > Bytes::ZERO && failures.is_empty() {
             notes.push("Something else holds it by now: look again.".to_owned());

@@ -9,8 +9,9 @@ use std::array;
 
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
 
-use super::format::{descriptor, entry, extent, index, inode, u8_at, u16_at, u32_at, wide};
+use super::format::{dir_entry, dx, extent, group_desc, inode, u8_at, u16_at, u32_at, wide};
 use super::volume::Volume;
+use crate::sys::crc32c::{LANES, side_by_side};
 
 /// Goes on with `state` over `bytes`: `crc32c()` of the kernel, which inverts neither what it begins with nor
 /// its result.
@@ -37,8 +38,8 @@ pub(super) enum Descriptors {
     Unchecked,
     /// From the sum of the UUID on.
     Crc16(u16),
-    /// From the volume's seed on.
-    Crc32c(u32),
+    /// What the volume's seed comes to at the end of a descriptor, and how long one is.
+    Crc32c(u32, usize),
 }
 
 impl Descriptors {
@@ -46,17 +47,22 @@ impl Descriptors {
         Self::Crc16(crc16(!0, uuid))
     }
 
+    pub(super) fn crc32c(seed: u32, length: u16) -> Self {
+        let length = size_of::<u32>() + usize::from(length);
+        Self::Crc32c(over_zeros(!seed, length), length)
+    }
+
     /// `ext4_group_desc_csum_verify` (fs/ext4/super.c).
     pub(super) fn is_intact(self, group: u32, raw: &[u8]) -> bool {
-        let Some((before, behind)) = raw.split_at_checked(descriptor::CHECKSUM) else { return false };
+        let Some((before, behind)) = raw.split_at_checked(group_desc::BG_CHECKSUM) else { return false };
         let (Ok(stored), Some(behind)) = (u16_at(behind, 0), behind.get(2..)) else { return false };
         let group = group.to_le_bytes();
         match self {
             Self::Unchecked => true,
             Self::Crc16(seed) => stored == [&group, before, behind].into_iter().fold(seed, crc16),
-            Self::Crc32c(seed) => {
-                let sum = [&group, before, &[0; 2], behind].into_iter().fold(seed, append);
-                u32::from(stored) == sum & LOWER_HALF
+            Self::Crc32c(seed, length) => {
+                let all = [&group, before, &[0; 2], behind].concat();
+                all.len() == length && u32::from(stored) == (sum(&all) ^ seed) & LOWER_HALF
             }
         }
     }
@@ -92,41 +98,105 @@ struct Pieces {
 
 impl Pieces {
     fn of(length: usize) -> Self {
-        let zeros = vec![0; length];
-        Self { length, beginnings: Linear::new(|state| append(state, &zeros)) }
+        Self { length, beginnings: Linear::new(|state| over_zeros(state, length)) }
     }
 
     /// The same as `append` of a piece of that length, sooner.
     fn append(&self, state: u32, piece: &[u8]) -> u32 {
-        !low(crc_fast::checksum(Crc32Iscsi, piece)) ^ self.beginnings.of(!state)
+        sum(piece) ^ self.beginnings.of(!state)
     }
+}
+
+/// Sums over inodes, of which there are millions.
+struct Inodes {
+    length: usize,
+    /// What belongs to the seed alone, to an inode's number, its generation, and the sum that stands in it.
+    seed: u32,
+    number: Linear,
+    generation: Linear,
+    stored: Linear,
+}
+
+impl Inodes {
+    fn new(seed: u32, length: usize) -> Self {
+        let begun = |seed: u32, number, generation| {
+            over_zeros(append(seed, &wide(number, generation).to_le_bytes()), length)
+        };
+        let nothing = vec![0; length];
+        let stored = |stored| {
+            let mut raw = nothing.clone();
+            Stored { sum: stored, mask: !0 }.put(&mut raw);
+            sum(&raw) ^ sum(&nothing)
+        };
+        Self {
+            length,
+            // What the library begins with is taken back.
+            seed: begun(seed, 0, 0) ^ over_zeros(!0, length),
+            number: Linear::new(|number| begun(0, number, 0)),
+            generation: Linear::new(|generation| begun(0, 0, generation)),
+            stored: Linear::new(stored),
+        }
+    }
+
+    /// `ext4_inode_csum_verify` (fs/ext4/inode.c); `sum` is that over the whole inode from all ones on.
+    fn is_intact(&self, number: u32, raw: &[u8], sum: u32) -> bool {
+        let (Some(stored), Ok(generation)) = (Stored::of(raw), u32_at(raw, inode::I_GENERATION)) else {
+            return false;
+        };
+        let own = self.number.of(number) ^ self.generation.of(generation) ^ self.stored.of(stored.sum);
+        raw.len() == self.length && stored.is(sum ^ self.seed ^ own)
+    }
+
+    /// The sums of four inodes, from all ones on.
+    fn sums(&self, raw: [&[u8]; LANES]) -> [u32; LANES] {
+        let side_by_side = match self.length {
+            128 => words::<16>(raw).and_then(|raw| side_by_side(!0, raw)),
+            256 => words::<32>(raw).and_then(|raw| side_by_side(!0, raw)),
+            _ => None,
+        };
+        side_by_side.unwrap_or_else(|| raw.map(sum))
+    }
+}
+
+/// Four inodes as words, if they have so many.
+fn words<const WORDS: usize>(raw: [&[u8]; LANES]) -> Option<[&[[u8; 8]; WORDS]; LANES]> {
+    let [a, b, c, d] = raw.map(|raw| raw.as_chunks().0.try_into().ok());
+    Some([a?, b?, c?, d?])
+}
+
+/// Goes on with `state` over so many zeros, which is the same as beginning with nothing and having `state` in
+/// place of the first ones.
+fn over_zeros(state: u32, length: usize) -> u32 {
+    let mut bytes = vec![0; length];
+    let nothing = sum(&bytes);
+    match bytes.first_chunk_mut() {
+        Some(first) => *first = state.to_le_bytes(),
+        None => return append(state, &bytes),
+    }
+    sum(&bytes) ^ nothing
+}
+
+/// The sum over `bytes`, from all ones on.
+fn sum(bytes: &[u8]) -> u32 {
+    !low(crc_fast::checksum(Crc32Iscsi, bytes))
 }
 
 /// With `metadata_csum`: what all sums of a volume need.
 pub(super) struct Checksums {
     /// What they begin with, `s_csum_seed`.
     seed: u32,
+    inodes: Inodes,
     numbers: Pieces,
-    inodes: Pieces,
-    /// What a sum is changed by where it stands in its inode itself, by both its halves.
-    stored: Linear,
     names: Pieces,
 }
 
 impl Checksums {
     pub(super) fn new(seed: u32, inode_size: u16, block_size: u64) -> Self {
-        let size = usize::from(inode_size);
-        let field = |sum: u32| {
-            let mut raw = vec![0; size];
-            Stored { sum, mask: !0 }.put(&mut raw);
-            append(0, &raw)
-        };
-        let names = usize::try_from(block_size).unwrap_or(0).saturating_sub(entry::TAIL_SIZE);
+        let names = usize::try_from(block_size).unwrap_or(0).saturating_sub(dir_entry::TAIL_SIZE);
         Self {
             seed,
+            inodes: Inodes::new(seed, inode_size.into()),
             numbers: Pieces::of(size_of::<u64>()),
-            inodes: Pieces::of(size),
-            stored: Linear::new(field),
             names: Pieces::of(names),
         }
     }
@@ -142,13 +212,35 @@ impl Checksums {
         Owner { checksums: self, state }
     }
 
-    /// `ext4_inode_csum_verify` (fs/ext4/inode.c).
     pub(super) fn is_intact(&self, number: u32, raw: &[u8]) -> bool {
-        let (Some(stored), Ok(generation)) = (Stored::of(raw), u32_at(raw, inode::GENERATION)) else {
-            return false;
+        self.inodes.is_intact(number, raw, sum(raw))
+    }
+
+    /// Checks inodes at these `indexes` of a table whose first is number `first`, and marks the damaged ones.
+    pub(super) fn check(
+        &self,
+        first: u32,
+        table: &[u8],
+        mut indexes: impl Iterator<Item = u32>,
+        damaged: &mut [bool],
+    ) {
+        let inode = |index: u32| {
+            let raw = table
+                .get(index as usize * self.inodes.length..)
+                .and_then(|rest| rest.get(..self.inodes.length));
+            raw.unwrap_or_default()
         };
-        let sum = self.inodes.append(self.owner(number, generation).state, raw);
-        raw.len() == self.inodes.length && stored.is(sum ^ self.stored.of(stored.sum))
+        while let Some(index) = indexes.next() {
+            // Where there are no more, the first one stands in for them.
+            let group: [u32; LANES] =
+                array::from_fn(|lane| if lane == 0 { index } else { indexes.next().unwrap_or(index) });
+            let sums = self.inodes.sums(group.map(inode));
+            for (index, sum) in group.into_iter().zip(sums) {
+                if let Some(damaged) = damaged.get_mut(index as usize) {
+                    *damaged = !self.inodes.is_intact(first + index, inode(index), sum);
+                }
+            }
+        }
     }
 }
 
@@ -161,11 +253,11 @@ struct Stored {
 
 impl Stored {
     fn of(raw: &[u8]) -> Option<Self> {
-        let low = u16_at(raw, inode::CHECKSUM_LO).ok()?.into();
+        let low = u16_at(raw, inode::I_CHECKSUM_LO).ok()?.into();
         // `EXT4_FITS_IN_INODE`.
-        let end = |extra: u16| usize::from(inode::SMALLEST) + usize::from(extra);
-        match (u16_at(raw, inode::EXTRA_SIZE), u16_at(raw, inode::CHECKSUM_HI)) {
-            (Ok(extra), Ok(high)) if end(extra) >= inode::CHECKSUM_HI + 2 => {
+        let end = |extra: u16| usize::from(inode::EXT4_GOOD_OLD_INODE_SIZE) + usize::from(extra);
+        match (u16_at(raw, inode::I_EXTRA_ISIZE), u16_at(raw, inode::I_CHECKSUM_HI)) {
+            (Ok(extra), Ok(high)) if end(extra) >= inode::I_CHECKSUM_HI + 2 => {
                 Some(Self { sum: low | u32::from(high) << 16, mask: !0 })
             }
             _ => Some(Self { sum: low, mask: LOWER_HALF }),
@@ -175,9 +267,9 @@ impl Stored {
     /// Puts it where it stands, as far as there is room.
     fn put(self, raw: &mut [u8]) {
         let [a, b, c, d] = self.sum.to_le_bytes();
-        for (at, half) in [(inode::CHECKSUM_LO, [a, b]), (inode::CHECKSUM_HI, [c, d])] {
-            if let Some(place) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                *place = half;
+        for (at, half) in [(inode::I_CHECKSUM_LO, [a, b]), (inode::I_CHECKSUM_HI, [c, d])] {
+            if let Some(field) = raw.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+                *field = half;
             }
         }
     }
@@ -198,7 +290,7 @@ impl Owner<'_> {
     /// `ext4_extent_block_csum_verify` (fs/ext4/extents.c): the sum stands behind the last entry for which
     /// there is room.
     pub(super) fn has_extents(self, node: &[u8]) -> bool {
-        let most = u16_at(node, extent::MOST_ENTRIES).map_or(0, usize::from);
+        let most = u16_at(node, extent::EH_MAX).map_or(0, usize::from);
         let tail = extent::SIZE * (most + 1);
         node.get(..tail).is_some_and(|all| stored(node, tail) == Some(append(self.state, all)))
     }
@@ -206,7 +298,7 @@ impl Owner<'_> {
     /// A block of a directory. One of a hashed index has its sum elsewhere, and only those are taken for
     /// one that `__ext4_read_dirblock` (fs/ext4/namei.c) takes for one.
     pub(super) fn has_names(self, block: &[u8], number: u32, is_indexed: bool) -> bool {
-        let spans = u16_at(block, entry::LENGTH).is_ok_and(|length| spans(length, block.len()));
+        let spans = u16_at(block, dir_entry::REC_LEN).is_ok_and(|length| spans(length, block.len()));
         if is_indexed && (number == 0 || spans) { self.has_index(block) } else { self.has_entries(block) }
     }
 
@@ -214,8 +306,8 @@ impl Owner<'_> {
     fn has_entries(self, block: &[u8]) -> bool {
         let names = &self.checksums.names;
         let Some((all, tail)) = block.split_at_checked(names.length) else { return false };
-        tail.starts_with(&entry::TAIL)
-            && stored(tail, entry::TAIL.len()) == Some(names.append(self.state, all))
+        tail.starts_with(&dir_entry::TAIL)
+            && stored(tail, dir_entry::TAIL.len()) == Some(names.append(self.state, all))
     }
 
     /// `ext4_dx_csum_verify`.
@@ -225,22 +317,22 @@ impl Owner<'_> {
 
     /// What the sum has to be, and where it stands.
     fn index_sum(self, block: &[u8]) -> Option<(u32, usize)> {
-        let entries = if spans(u16_at(block, entry::LENGTH).ok()?, block.len()) {
-            index::NODE_ENTRIES
+        let entries = if spans(u16_at(block, dir_entry::REC_LEN).ok()?, block.len()) {
+            dx::NODE_ENTRIES
         } else {
-            let has_info = u8_at(block, index::ROOT_INFO_LENGTH).ok()? == index::ROOT_INFO_SIZE
-                && u32_at(block, index::ROOT_INFO).ok()? == 0
-                && usize::from(u16_at(block, entry::LENGTH).ok()?) == entry::SMALLEST;
-            has_info.then_some(index::ROOT_ENTRIES)?
+            let has_info = u8_at(block, dx::INFO_LENGTH).ok()? == dx::ROOT_INFO_SIZE
+                && u32_at(block, dx::ROOT_INFO).ok()? == 0
+                && usize::from(u16_at(block, dir_entry::REC_LEN).ok()?) == dir_entry::SMALLEST;
+            has_info.then_some(dx::ROOT_ENTRIES)?
         };
         let (limit, count) = (u16_at(block, entries).ok()?, u16_at(block, entries + 2).ok()?);
-        let end = |entry: u16| entries + usize::from(entry) * index::ENTRY_SIZE;
+        let end = |entry: u16| entries + usize::from(entry) * dx::ENTRY_SIZE;
         let tail = end(limit);
         // `dt_reserved` counts, the sum itself as zero.
-        let (all, reserved) = (block.get(..end(count))?, block.get(tail..tail + index::TAIL_SIZE / 2)?);
-        block.get(tail..tail + index::TAIL_SIZE)?;
+        let (all, reserved) = (block.get(..end(count))?, block.get(tail..tail + dx::TAIL_SIZE / 2)?);
+        block.get(tail..tail + dx::TAIL_SIZE)?;
         let sum = [all, reserved, &[0; 4]].into_iter().fold(self.state, append);
-        Some((sum, tail + index::TAIL_SIZE / 2))
+        Some((sum, tail + dx::TAIL_SIZE / 2))
     }
 }
 
@@ -256,12 +348,12 @@ fn spans(length: u16, block: usize) -> bool {
 impl Volume<'_> {
     /// What the sums over an inode's own blocks begin with, where there are any.
     pub(super) fn owner(&self, number: u32, generation: u32) -> Option<Owner<'_>> {
-        self.checksums.as_ref().map(|checksums| checksums.owner(number, generation))
+        self.checksums().map(|checksums| checksums.owner(number, generation))
     }
 
     /// Whether an inode's checksum is right, where it has one.
     pub(super) fn is_intact(&self, number: u32, raw: &[u8]) -> bool {
-        self.checksums.as_ref().is_none_or(|checksums| checksums.is_intact(number, raw))
+        self.checksums().is_none_or(|checksums| checksums.is_intact(number, raw))
     }
 }
 
@@ -298,22 +390,29 @@ mod tests {
             raw.truncate(if large { 256 } else { 128 });
             let checksums = Checksums::new(7, if large { 256 } else { 128 }, 1024);
             if large {
-                raw[inode::EXTRA_SIZE..inode::EXTRA_SIZE + 2].copy_from_slice(&extra.to_le_bytes());
+                raw[inode::I_EXTRA_ISIZE..inode::I_EXTRA_ISIZE + 2].copy_from_slice(&extra.to_le_bytes());
             }
             let has_both = large && extra >= 4;
-            raw[inode::CHECKSUM_LO..][..2].fill(0);
+            raw[inode::I_CHECKSUM_LO..][..2].fill(0);
             if has_both {
-                raw[inode::CHECKSUM_HI..][..2].fill(0);
+                raw[inode::I_CHECKSUM_HI..][..2].fill(0);
             }
-            let generation = u32_at(&raw, inode::GENERATION).unwrap();
+            let generation = u32_at(&raw, inode::I_GENERATION).unwrap();
             let head = [number.to_le_bytes(), generation.to_le_bytes()].concat();
             let sum = append(append(7, &head), &raw).to_le_bytes();
-            raw[inode::CHECKSUM_LO..][..2].copy_from_slice(&sum[..2]);
+            raw[inode::I_CHECKSUM_LO..][..2].copy_from_slice(&sum[..2]);
             if has_both {
-                raw[inode::CHECKSUM_HI..][..2].copy_from_slice(&sum[2..]);
+                raw[inode::I_CHECKSUM_HI..][..2].copy_from_slice(&sum[2..]);
             }
             prop_assert!(checksums.is_intact(number, &raw));
             prop_assert!(!checksums.is_intact(number ^ 1, &raw));
+            // The same inode five times over has another number each time; the last is changed by a bit.
+            let mut table = raw.repeat(6);
+            let last = table.len() - 1;
+            table[last] ^= 1;
+            let mut damaged = [false; 6];
+            checksums.check(number.wrapping_sub(1), &table, [0, 1, 2, 3, 5].into_iter(), &mut damaged);
+            prop_assert_eq!(damaged, [true, false, true, true, false, true]);
         }
     }
 }

@@ -5,7 +5,9 @@ use std::thread;
 
 use nix::errno::Errno;
 
+use super::error::Error;
 use super::volume::{ReadAt, Volume};
+use crate::model::errno::errno;
 use crate::sys::confinement;
 
 /// What was read of a volume.
@@ -19,8 +21,8 @@ pub(super) struct Confined<T> {
 /// confined, too. Without another thread nothing is read.
 pub(super) fn read<T: Send>(
     device: &impl ReadAt,
-    read: impl FnOnce(&Volume<'_>) -> Result<T, Errno> + Send,
-) -> Result<Confined<T>, Errno> {
+    read: impl FnOnce(&Volume<'_>) -> Result<T, Error> + Send,
+) -> Result<Confined<T>, Error> {
     let work = || {
         let refusal = confinement::confine().err();
         let value = read(&Volume::open(device)?)?;
@@ -28,7 +30,8 @@ pub(super) fn read<T: Send>(
     };
     thread::scope(|scope| {
         let reader = thread::Builder::new().name("volume".into()).spawn_scoped(scope, work);
-        reader.map_err(|_| Errno::EAGAIN)?.join().map_err(|_| Errno::EIO)?
+        let reader = reader.map_err(|error| Error::NoThread(errno(&error)))?;
+        reader.join().map_err(|_| Error::Panicked)?
     })
 }
 
@@ -36,6 +39,7 @@ pub(super) fn read<T: Send>(
 mod tests {
     use std::fs::File;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
 
@@ -44,17 +48,21 @@ mod tests {
     struct Curious(Mutex<Vec<Option<i32>>>);
 
     impl ReadAt for Curious {
-        fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Result<(), Errno> {
+        fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Result<(), Error> {
             let opened = File::open("/proc/self/status");
             self.0.lock().unwrap().push(opened.err().and_then(|error| error.raw_os_error()));
-            Err(Errno::EIO)
+            Err(Error::Read(Errno::EIO))
+        }
+
+        fn pause(&self) -> Duration {
+            Duration::ZERO
         }
     }
 
     #[test]
     fn nothing_can_be_opened_while_a_volume_is_read() {
         let device = Curious::default();
-        assert_eq!(read(&device, |volume| Ok(volume.size())).err(), Some(Errno::EIO));
+        assert_eq!(read(&device, |volume| Ok(volume.size())).err(), Some(Error::Read(Errno::EIO)));
         assert_eq!(device.0.into_inner().unwrap(), [Some(libc::EPERM)]);
     }
 }

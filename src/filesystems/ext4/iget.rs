@@ -6,16 +6,33 @@
 
 use nix::errno::Errno;
 
-use super::attributes;
+use super::block_map::{self, Run};
 use super::block_validity::SystemZone;
-use super::format::{CORRUPT, flag, inode, u16_at};
+use super::error::Error;
+use super::format::{flag, inode, u16_at};
 use super::inode::Inode;
-use super::map::{self, Run};
-use super::own::Role;
+use super::reserved_inodes::Role;
 use super::volume::Volume;
+use super::xattr;
 
-/// What the kernel answers where a checksum is wrong (`EFSBADCRC`).
-pub(super) const BAD_CHECKSUM: Errno = Errno::EBADMSG;
+/// What is wrong with an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadInode {
+    /// It makes no sense.
+    Corrupt,
+    /// Its checksum is wrong.
+    Checksum,
+}
+
+impl BadInode {
+    /// What the kernel answers to whoever asks for it: `EFSCORRUPTED`, `EFSBADCRC`.
+    pub(super) fn errno(self) -> Errno {
+        match self {
+            Self::Corrupt => Errno::EUCLEAN,
+            Self::Checksum => Errno::EBADMSG,
+        }
+    }
+}
 
 /// What it takes to check the inodes of a volume.
 pub(super) struct Iget<'a> {
@@ -26,23 +43,28 @@ pub(super) struct Iget<'a> {
 }
 
 impl<'a> Iget<'a> {
-    pub(super) fn new(volume: &'a Volume<'a>) -> Result<Self, Errno> {
+    pub(super) fn new(volume: &'a Volume<'a>) -> Result<Self, Error> {
         let largest = [largest_by_extents(volume), largest_by_pointers(volume)];
         Ok(Self { volume, zone: SystemZone::read(volume)?, largest })
     }
 
     /// Checks an inode of this role.
-    pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
+    pub(super) fn check(&self, role: Role, number: u32, inode: Inode<'_>) -> Result<(), BadInode> {
+        self.check_summed(role, inode, self.volume.is_intact(number, inode.whole()))
+    }
+
+    /// The same of one whose checksum has been looked at.
+    pub(super) fn check_summed(&self, role: Role, inode: Inode<'_>, is_intact: bool) -> Result<(), BadInode> {
         match role {
             // Free, or just being made.
             Role::Nothing => Ok(()),
             // Most of them have never been written, and the kernel has none of those.
-            Role::Own(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
-            _ if !self.volume.is_intact(number, inode.whole()) => Err(BAD_CHECKSUM),
+            Role::Reserved(_) if inode.whole().iter().all(|&byte| byte == 0) => Ok(()),
+            _ if !is_intact => Err(BadInode::Checksum),
             // What the kernel uses of these it has checked when it was mounted. They may lie where no file may.
-            Role::Own(_) => Ok(()),
-            Role::Named | Role::Nameless | Role::AttributeValue if self.makes_sense(inode) => Ok(()),
-            Role::Named | Role::Nameless | Role::AttributeValue => Err(CORRUPT),
+            Role::Reserved(_) => Ok(()),
+            Role::Named | Role::Nameless | Role::EaInode if self.makes_sense(inode) => Ok(()),
+            Role::Named | Role::Nameless | Role::EaInode => Err(BadInode::Corrupt),
         }
     }
 
@@ -53,14 +75,14 @@ impl<'a> Iget<'a> {
 
     fn makes_sense(&self, inode: Inode<'_>) -> bool {
         let volume = self.volume;
-        let has_extents = inode.has(flag::EXTENTS);
-        let block = inode.attribute_block(volume);
+        let has_extents = inode.has(flag::EXTENTS_FL);
+        let block = inode.xattr_block(volume);
         inode.has_kind()
             && inode.size(volume) <= self.largest[usize::from(!has_extents)]
-            && !(has_extents && inode.has(flag::INLINE_DATA))
+            && !(has_extents && inode.has(flag::INLINE_DATA_FL))
             && (block == 0 || self.zone.allows(Run { start: block, length: 1 }))
-            && (volume.has_case_folding() || !inode.has(flag::CASE_FOLDED))
-            && !(volume.checksums.is_some() && inode.has(flag::INDEXED) && !volume.has_indexes())
+            && (volume.has_case_folding() || !inode.has(flag::CASEFOLD_FL))
+            && !(volume.checksums().is_some() && inode.has(flag::INDEX_FL) && !volume.has_indexes())
             && self.has_sound_attributes(inode)
             && self.has_sound_map(inode)
             && self.is_sound_link(inode)
@@ -70,11 +92,13 @@ impl<'a> Iget<'a> {
 
     fn has_sound_attributes(&self, inode: Inode<'_>) -> bool {
         let whole = inode.whole();
-        let Ok(extra) = u16_at(whole, inode::EXTRA_SIZE) else { return true };
-        if !extra.is_multiple_of(4) || usize::from(inode::SMALLEST + extra.min(1 << 12)) > whole.len() {
+        let Ok(extra) = u16_at(whole, inode::I_EXTRA_ISIZE) else { return true };
+        if !extra.is_multiple_of(4)
+            || usize::from(inode::EXT4_GOOD_OLD_INODE_SIZE + extra.min(1 << 12)) > whole.len()
+        {
             return false;
         }
-        let attributes = attributes::in_inode(whole).filter(|_| extra > 0);
+        let attributes = xattr::in_inode(whole).filter(|_| extra > 0);
         attributes.is_none_or(|attributes| attributes.are_sound(self.volume))
     }
 
@@ -82,13 +106,14 @@ impl<'a> Iget<'a> {
     fn has_sound_map(&self, inode: Inode<'_>) -> bool {
         let is_mapped =
             inode.is_regular() || inode.is_directory() || inode.is_link() && !self.is_fast_link(inode);
-        if !is_mapped || inode.has(flag::INLINE_DATA) && inode.more_inline().is_ok() {
+        if !is_mapped || inode.has(flag::INLINE_DATA_FL) && inode.more_inline().is_ok() {
             return true;
         }
-        if inode.has(flag::EXTENTS) {
-            return map::is_sound_root(inode.block(), |run| self.zone.allows(run));
+        if inode.has(flag::EXTENTS_FL) {
+            return block_map::is_sound_root(inode.block(), |run| self.zone.allows(run));
         }
-        inode.block().as_chunks().0.iter().all(|&pointer| {
+        // Those that lead to further pointers are not looked at.
+        inode.block().as_chunks().0.iter().take(block_map::DIRECT).all(|&pointer| {
             let start = u32::from_le_bytes(pointer).into();
             start == 0 || self.zone.allows(Run { start, length: 1 })
         })
@@ -96,23 +121,23 @@ impl<'a> Iget<'a> {
 
     /// `ext4_inode_is_fast_symlink`: one that has its target in place of the map.
     fn is_fast_link(&self, inode: Inode<'_>) -> bool {
-        if self.volume.has_attribute_values() {
+        if self.volume.has_ea_inodes() {
             return (1..inode.block().len() as u64).contains(&inode.size(self.volume));
         }
-        let has_block = inode.attribute_block(self.volume) != 0;
+        let has_block = inode.xattr_block(self.volume) != 0;
         let shared = if has_block { self.volume.cluster_size } else { 0 };
-        !inode.has(flag::INLINE_DATA) && inode.allocated(self.volume) == shared
+        !inode.has(flag::INLINE_DATA_FL) && inode.allocated(self.volume) == shared
     }
 
     fn is_sound_link(&self, inode: Inode<'_>) -> bool {
         if !inode.is_link() {
             return true;
         }
-        if inode.has(flag::IMMUTABLE) || inode.has(flag::APPEND_ONLY) {
+        if inode.has(flag::IMMUTABLE_FL) || inode.has(flag::APPEND_FL) {
             return false;
         }
         // That of a deleted one may be gone already.
-        let is_checked = inode.links() > 0 && !inode.has(flag::ENCRYPTED) && self.is_fast_link(inode);
+        let is_checked = inode.links() > 0 && !inode.has(flag::ENCRYPT_FL) && self.is_fast_link(inode);
         let length = inode.block().iter().position(|&byte| byte == 0);
         !is_checked || length.is_some_and(|length| length > 0 && length as u64 == inode.size(self.volume))
     }

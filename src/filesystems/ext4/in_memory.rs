@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::errno::Errno;
-
-use super::tables::{How, Tables};
+use super::error::Error;
+use super::inode_table::{How, Tables};
+use super::tree::Count;
 use super::volume::{ReadAt, Volume};
-use super::{internal_of, nameless, orphans, tree};
+use super::{internal_of, orphans, tree, unlinked};
 use crate::model::monitor::Monitor;
 use crate::model::usage::{Census, MountPoint, Options};
 
@@ -33,13 +33,17 @@ impl<'a> InMemory<'a> {
 }
 
 impl ReadAt for InMemory<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        let start = usize::try_from(offset).map_err(|_| Errno::EUCLEAN)?;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let start = usize::try_from(offset).map_err(|_| Error::Corrupt)?;
         let found =
-            self.bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Errno::EUCLEAN)?;
+            self.bytes.get(start..).and_then(|rest| rest.get(..buffer.len())).ok_or(Error::Corrupt)?;
         buffer.copy_from_slice(found);
         self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -54,9 +58,9 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
     // A chain is followed up to 200 times, and asks for two descriptors and two words for each inode.
     within(250, bytes, |volume| {
         let listed = orphans::list(volume, Duration::ZERO)?;
-        nameless::of_orphans(volume, listed)
+        unlinked::of_orphans(volume, listed)
     });
-    within(40, bytes, nameless::in_tables);
+    within(40, bytes, unlinked::in_tables);
     // What looks damaged is looked at ten times, and gaps between directories are read.
     within(40, bytes, |volume| {
         let monitor = Monitor::default();
@@ -68,7 +72,7 @@ pub fn look_everywhere(bytes: &[u8], threads: NonZero<usize>) {
 }
 
 /// Checks that no more is read than so many times the image.
-fn within<T>(times: u64, bytes: &[u8], look: impl FnOnce(&Volume<'_>) -> Result<T, Errno>) {
+fn within<T>(times: u64, bytes: &[u8], look: impl FnOnce(&Volume<'_>) -> Result<T, Error>) {
     let image = InMemory::new(bytes);
     let _ = Volume::open(&image).and_then(|volume| look(&volume));
     let (read, length) = (image.read.into_inner(), bytes.len() as u64);
@@ -80,10 +84,16 @@ pub(super) fn count(
     volume: &Volume<'_>,
     mount_points: &[&Path],
     how: How<'_>,
-) -> Result<(Census, Tables), Errno> {
+) -> Result<(Census, Tables), Error> {
     let points: Vec<_> = mount_points.iter().map(|path| MountPoint { path, listed: false }).collect();
     let options = Options { directories: 100, watched: &WATCHED, ..Options::default() };
-    tree::count(volume, &points, options, how)
+    match tree::count(volume, &points, options, how)? {
+        Count::Whole(census, tables) => Ok((census, tables)),
+        Count::Damaged(tables) => {
+            internal_of(volume, tables, false)?;
+            Err(Error::Corrupt)
+        }
+    }
 }
 
 /// Each inode counts once, wherever that is.

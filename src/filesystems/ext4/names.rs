@@ -2,23 +2,22 @@
 
 use std::collections::HashMap;
 
-use nix::errno::Errno;
-
-use super::doubts;
-use super::entries::{self, Entry, Rules};
-use super::format::{CORRUPT, flag};
-use super::map::{self, Budget, Run};
-use super::own::ROOT;
+use super::block_map::{self, Budget, Run};
+use super::dirent::{self, Entry, Rules};
+use super::error::Error;
+use super::format::flag;
+use super::inode_table::{Blocks, Directories, Directory, How};
 use super::parallel::spread;
-use super::settle::settled;
-use super::tables::{Blocks, Directories, Directory, How};
+use super::recheck;
+use super::reread::reread_directory;
+use super::reserved_inodes::ROOT;
 use super::volume::{LARGEST_READ, Volume, room};
 use crate::model::usage::Tally;
 
 /// Reading so many blocks in vain is cheaper than another request.
 const GAP: u64 = 4;
 
-/// A directory in a directory, both by their places in `Directories::all`.
+/// A directory in a directory, both by their indexes in `Directories::all`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Child {
     pub(super) parent: u32,
@@ -36,14 +35,14 @@ pub(super) struct Link {
 
 /// A name with a mount over it, which is no directory's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Covered {
+pub(super) struct CoveredName {
     pub(super) mount: usize,
     pub(super) name: Link,
     pub(super) has_several_names: bool,
 }
 
 /// Names of files that mounts lie over, by the inode of their directory, with the mounts' numbers.
-pub(super) type Covers = HashMap<u32, Vec<(Vec<u8>, usize)>>;
+pub(super) type CoveredNames = HashMap<u32, Vec<(Vec<u8>, usize)>>;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -53,11 +52,13 @@ pub(super) struct Names {
     /// What lies in directories and has one name.
     pub(super) sums: Vec<(u32, Tally)>,
     pub(super) links: Vec<Link>,
-    pub(super) covered: Vec<Covered>,
-    /// Names that led to no inode with a name, by the directories' places.
+    pub(super) covered: Vec<CoveredName>,
+    /// Names that led to no inode with a name, by the directories' indexes.
     pub(super) unknown: Vec<Unknown>,
-    /// Further names of directories, by their places.
+    /// Further names of directories, by their indexes.
     pub(super) further: Vec<(u32, u32)>,
+    /// Files that were met again, though they have one name.
+    pub(super) met_again: Vec<u32>,
 }
 
 /// A name that leads to an inode that was not in use, or had no name, when its table was read.
@@ -83,6 +84,7 @@ impl Names {
         self.covered.append(&mut other.covered);
         self.unknown.append(&mut other.unknown);
         self.further.append(&mut other.further);
+        self.met_again.append(&mut other.met_again);
     }
 }
 
@@ -90,11 +92,11 @@ impl Names {
 pub(super) fn read(
     volume: &Volume<'_>,
     directories: &Directories,
-    covers: &Covers,
+    covered: &CoveredNames,
     how: How<'_>,
-) -> Result<Names, Errno> {
+) -> Result<Names, Error> {
     let (blocks, inline) = (shares(&directories.blocks, how), shares(&directories.inline, how));
-    let reader = Reader { volume, directories, covers, budget: &Budget::of(volume) };
+    let reader = Reader { volume, directories, covered, budget: &Budget::of(volume) };
     let work = |state: &mut (Names, Vec<u8>), number: usize| {
         let (names, buffer) = state;
         if how.monitor.is_cancelled() {
@@ -110,7 +112,7 @@ pub(super) fn read(
     for (names, _) in spread(how.threads, blocks.len() + inline.len(), Default::default, work)? {
         all.take(names);
     }
-    doubts::dispel(volume, directories, &all)?;
+    recheck::names(volume, directories, &all)?;
     Ok(all)
 }
 
@@ -144,18 +146,18 @@ fn together(mut share: &[Blocks], most: u64) -> impl Iterator<Item = (&[Blocks],
 struct Reader<'a> {
     volume: &'a Volume<'a>,
     directories: &'a Directories,
-    covers: &'a Covers,
+    covered: &'a CoveredNames,
     budget: &'a Budget,
 }
 
 impl Reader<'_> {
-    fn blocks(&self, share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Errno> {
+    fn blocks(&self, share: &[Blocks], buffer: &mut Vec<u8>, names: &mut Names) -> Result<(), Error> {
         let block_size = self.volume.block_size;
         for (_, run) in together(share, u64::MAX) {
             self.volume.announce(run.start, 0, run.length.saturating_mul(block_size));
         }
         for (blocks, run) in together(share, LARGEST_READ as u64 / block_size) {
-            let read = room(buffer, usize::try_from(run.length * block_size).map_err(|_| CORRUPT)?);
+            let read = room(buffer, usize::try_from(run.length * block_size).map_err(|_| Error::Corrupt)?);
             self.volume.read(run.start, 0, read)?;
             for blocks in blocks {
                 self.piece(blocks, run.start, read, names)?;
@@ -165,23 +167,23 @@ impl Reader<'_> {
     }
 
     /// Blocks of one directory. They are in `buffer`, which begins with block `start` of the volume.
-    fn piece(&self, blocks: &Blocks, start: u64, buffer: &[u8], names: &mut Names) -> Result<(), Errno> {
+    fn piece(&self, blocks: &Blocks, start: u64, buffer: &[u8], names: &mut Names) -> Result<(), Error> {
         let mut visit = self.visit(blocks.directory, names)?;
         let directory = visit.directory;
         let owner = self.volume.owner(directory.inode, directory.generation);
         let rules = Rules { inodes: self.volume.inodes, is_encrypted: directory.is_encrypted };
-        let size = usize::try_from(self.volume.block_size).map_err(|_| CORRUPT)?;
-        let skip = usize::try_from(blocks.run.start - start).map_err(|_| CORRUPT)?;
+        let size = usize::try_from(self.volume.block_size).map_err(|_| Error::Corrupt)?;
+        let skip = usize::try_from(blocks.run.start - start).map_err(|_| Error::Corrupt)?;
         let numbers = (blocks.run.start..blocks.run.start + blocks.run.length).zip(blocks.first..);
-        for (block, (number, place)) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
-            let is_intact = owner.is_none_or(|owner| owner.has_names(block, place, directory.is_indexed));
+        for (block, (number, logical)) in buffer.chunks_exact(size).skip(skip).zip(numbers) {
+            let is_intact = owner.is_none_or(|owner| owner.has_names(block, logical, directory.is_indexed));
             let read = if is_intact {
-                entries::of_block(block, rules, |entry| visit.entry(entry))
+                dirent::of_block(block, rules, |entry| visit.entry(entry))
             } else {
-                Err(CORRUPT)
+                Err(Error::Corrupt)
             };
             match read {
-                Err(CORRUPT) => self.again(number, &mut visit)?,
+                Err(Error::Corrupt) => self.again(number, &mut visit)?,
                 read => read?,
             }
         }
@@ -190,47 +192,47 @@ impl Reader<'_> {
     }
 
     /// Reads a block again in which the entries make no sense, if it is still the directory's.
-    fn again(&self, number: u64, visit: &mut Visit<'_>) -> Result<(), Errno> {
+    fn again(&self, number: u64, visit: &mut Visit<'_>) -> Result<(), Error> {
         let directory = visit.directory.inode;
-        let read = settled(self.volume, directory, |inode| {
-            let (mut next, mut place) = (0, None);
-            map::runs(self.volume, directory, inode, self.budget, |run| {
+        let read = reread_directory(self.volume, directory, |inode| {
+            let (mut next, mut logical) = (0, None);
+            block_map::runs(self.volume, directory, inode, self.budget, |run| {
                 if (run.start..run.start + run.length).contains(&number) {
-                    place = Some(next + number - run.start);
+                    logical = Some(next + number - run.start);
                 }
                 next += run.length;
             })?;
-            let Some(place) = place else { return Ok(()) };
+            let Some(logical) = logical else { return Ok(()) };
             let block = self.volume.block(number)?;
-            let is_indexed = inode.has(flag::INDEXED) && self.volume.has_indexes();
+            let is_indexed = inode.has(flag::INDEX_FL) && self.volume.has_indexes();
             let owner = self.volume.owner(directory, inode.generation());
-            let place = u32::try_from(place).map_err(|_| CORRUPT)?;
-            if owner.is_some_and(|owner| !owner.has_names(&block, place, is_indexed)) {
-                return Err(CORRUPT);
+            let logical = u32::try_from(logical).map_err(|_| Error::Corrupt)?;
+            if owner.is_some_and(|owner| !owner.has_names(&block, logical, is_indexed)) {
+                return Err(Error::Corrupt);
             }
-            entries::of_block(&block, Rules::of(self.volume, inode), |entry| visit.entry(entry))
+            dirent::of_block(&block, Rules::of(self.volume, inode), |entry| visit.entry(entry))
         });
         read.map(drop)
     }
 
     /// Directories that lay in their inodes when the tables were read.
-    fn inline(&self, share: &[u32], names: &mut Names) -> Result<(), Errno> {
+    fn inline(&self, share: &[u32], names: &mut Names) -> Result<(), Error> {
         for &directory in share {
             let mut visit = self.visit(directory, names)?;
-            settled(self.volume, directory, |inode| {
-                entries::of_directory(self.volume, directory, inode, self.budget, |entry| visit.entry(entry))
+            reread_directory(self.volume, directory, |inode| {
+                dirent::of_directory(self.volume, directory, inode, self.budget, |entry| visit.entry(entry))
             })?;
             visit.finish();
         }
         Ok(())
     }
 
-    fn visit<'a>(&'a self, inode: u32, names: &'a mut Names) -> Result<Visit<'a>, Errno> {
+    fn visit<'a>(&'a self, inode: u32, names: &'a mut Names) -> Result<Visit<'a>, Error> {
         let directories = self.directories;
-        let place = directories.place_of(inode).ok_or(CORRUPT)?;
-        let directory = directories.all.get(place as usize).ok_or(CORRUPT)?;
-        let covers = self.covers.get(&inode).map(Vec::as_slice).unwrap_or_default();
-        Ok(Visit { directories, covers, directory, place, sum: Tally::default(), names })
+        let index = directories.index_of(inode).ok_or(Error::Corrupt)?;
+        let directory = directories.all.get(index as usize).ok_or(Error::Corrupt)?;
+        let covered = self.covered.get(&inode).map(Vec::as_slice).unwrap_or_default();
+        Ok(Visit { directories, covered, directory, index, sum: Tally::default(), names })
     }
 }
 
@@ -238,9 +240,9 @@ impl Reader<'_> {
 /// blocks may be read twice.
 struct Visit<'a> {
     directories: &'a Directories,
-    covers: &'a [(Vec<u8>, usize)],
+    covered: &'a [(Vec<u8>, usize)],
     directory: &'a Directory,
-    place: u32,
+    index: u32,
     sum: Tally,
     names: &'a mut Names,
 }
@@ -249,35 +251,37 @@ impl Visit<'_> {
     fn entry(&mut self, entry: Entry<'_>) {
         let Entry { inode, name } = entry;
         let Some(known) = self.directories.slots.meet(inode) else {
-            self.names.unknown.push(Unknown { directory: self.place, inode });
+            self.names.unknown.push(Unknown { directory: self.index, inode });
             return;
         };
-        let link = Link { directory: self.place, inode, allocated: known.allocated };
-        let cover = self.covers.iter().find(|(covered, _)| covered == name);
+        let link = Link { directory: self.index, inode, allocated: known.allocated };
+        let mount_point = self.covered.iter().find(|(covered, _)| covered == name);
         if known.is_directory {
-            let Some(directory) = self.directories.place_of(inode) else { return };
+            let Some(directory) = self.directories.index_of(inode) else { return };
             if known.is_new && inode != ROOT {
                 let name_at = (self.names.text.len(), name.len());
-                self.names.children.push(Child { parent: self.place, directory, name: name_at });
+                self.names.children.push(Child { parent: self.index, directory, name: name_at });
                 self.names.text.extend(name);
             } else {
-                self.names.further.push((self.place, directory));
+                self.names.further.push((self.index, directory));
             }
         } else if known.is_new || known.has_several_names {
             let has_several_names = known.has_several_names;
-            if let Some(&(_, mount)) = cover {
-                self.names.covered.push(Covered { mount, name: link, has_several_names });
+            if let Some(&(_, mount)) = mount_point {
+                self.names.covered.push(CoveredName { mount, name: link, has_several_names });
             } else if has_several_names {
                 self.names.links.push(link);
             } else {
                 self.sum.count(known.allocated);
             }
+        } else {
+            self.names.met_again.push(inode);
         }
     }
 
     fn finish(self) {
         if self.sum.inodes > 0 {
-            self.names.sums.push((self.place, self.sum));
+            self.names.sums.push((self.index, self.sum));
         }
     }
 }

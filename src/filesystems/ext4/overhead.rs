@@ -1,16 +1,14 @@
 //! What lies at fixed places: superblocks, group descriptors, bitmaps, inode tables, the journal. `df`
 //! leaves it out, except where the mount says `minixdf`.
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
-use super::groups;
+use super::block_map::{self, Budget, Run};
+use super::error::Error;
+use super::group_desc;
 use super::inode::Inode;
-use super::map::{self, Budget, Run};
-use super::own::{BAD_BLOCKS, BAD_BLOCKS_MAP};
+use super::reserved_inodes::{BAD_BLOCKS, BAD_BLOCKS_MAP};
 use super::volume::Volume;
-use crate::filesystems::Term;
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
 
 /// In bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +20,14 @@ pub(super) struct Overhead {
 }
 
 impl Overhead {
-    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Errno> {
+    pub(super) fn read(volume: &Volume<'_>) -> Result<Self, Error> {
         let journal = journal(volume)?;
         if volume.cluster_size == volume.block_size {
             let tables = blocks(volume)?.saturating_mul(volume.block_size);
             return Ok(Self { tables, journal, counted: tables.saturating_add(journal) });
         }
         let bytes = |clusters: u64| clusters.saturating_mul(volume.cluster_size);
-        let tables = bytes(clusters(volume, u64::from(volume.reserved_descriptors))?);
+        let tables = bytes(clusters(volume, u64::from(volume.reserved_gdt_blocks))?);
         // With `bigalloc` the kernel goes by what mkfs has counted, if that can be; what it counts itself lacks
         // the room for more descriptors (`__ext4_fill_super`, `count_overhead` in fs/ext4/super.c).
         let counted = if (1..=volume.blocks).contains(&volume.overhead_clusters) {
@@ -77,31 +75,31 @@ fn table(volume: &Volume<'_>) -> u64 {
 }
 
 /// Where each block is allocated on its own, no two things share one: no need to see where they lie.
-fn blocks(volume: &Volume<'_>) -> Result<u64, Errno> {
+fn blocks(volume: &Volume<'_>) -> Result<u64, Error> {
     let groups = u64::from(volume.group_count()?);
     let bitmaps_and_table = 2 + table(volume);
-    let reserved = volume.reserved_descriptors.into();
+    let reserved = volume.reserved_gdt_blocks.into();
     let fixed: u64 = (0..groups).map(|group| volume.fixed_blocks(group, reserved)).sum();
     Ok(volume.first_data_block + fixed + groups * bitmaps_and_table)
 }
 
 /// The clusters with anything of it, each once. Beside each copy of the superblock there is room for so
 /// many more blocks of descriptors.
-fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Errno> {
-    Ok(distinct_clusters(volume, &places(volume, reserved)?))
+fn clusters(volume: &Volume<'_>, reserved: u64) -> Result<u64, Error> {
+    Ok(distinct_clusters(volume, &fixed_runs(volume, reserved)?))
 }
 
 /// Where it lies: blocks, and how many follow.
-pub(super) fn places(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Errno> {
+pub(super) fn fixed_runs(volume: &Volume<'_>, reserved: u64) -> Result<Vec<Run>, Error> {
     let table = table(volume);
     let run = |start, length| Run { start, length };
-    let mut places = vec![run(0, volume.first_data_block)];
-    for (group, number) in groups::groups(volume)?.iter().zip(0..) {
-        let start = volume.group_start(number).ok_or(CORRUPT)?;
-        places.push(run(start, volume.fixed_blocks(number, reserved)));
-        places.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
+    let mut runs = vec![run(0, volume.first_data_block)];
+    for (group, number) in group_desc::groups(volume)?.iter().zip(0..) {
+        let start = volume.group_start(number).ok_or(Error::Corrupt)?;
+        runs.push(run(start, volume.fixed_blocks(number, reserved)));
+        runs.extend([run(group.blocks_bitmap, 1), run(group.bitmap, 1), run(group.table, table)]);
     }
-    Ok(places)
+    Ok(runs)
 }
 
 /// How many clusters have anything of these runs.
@@ -122,32 +120,32 @@ fn distinct_clusters(volume: &Volume<'_>, runs: &[Run]) -> u64 {
 /// The bad blocks that lie nowhere else, and the blocks of their map. What their inode says lacks the map
 /// (`ext2fs_update_bb_inode`, `lib/ext2fs/bb_inode.c` of e2fsprogs), and some may lie where copies of
 /// the superblock and of descriptors do, which is counted there.
-pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Errno> {
+pub(super) fn bad_blocks(volume: &Volume<'_>) -> Result<Term, Error> {
     let raw = volume.inode(BAD_BLOCKS)?;
-    let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+    let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
     let mut bad = Vec::new();
-    let bytes = match map::walk(volume, BAD_BLOCKS, inode, &Budget::of(volume), |run| bad.push(run)) {
+    let bytes = match block_map::walk(volume, BAD_BLOCKS, inode, &Budget::of(volume), |run| bad.push(run)) {
         Ok(0) if bad.is_empty() => 0,
         Ok(map) => elsewhere(volume, bad)?.saturating_add(map).saturating_mul(volume.cluster_size),
-        Err(CORRUPT) => inode.allocated(volume),
-        Err(errno) => return Err(errno),
+        Err(Error::Corrupt) => inode.allocated(volume),
+        Err(error) => return Err(error),
     };
     Ok(Term { name: BAD_BLOCKS_MAP, bytes: Bytes(bytes) })
 }
 
 /// How many clusters have something of these runs, but nothing that is counted here.
-fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Errno> {
-    let places = places(volume, volume.reserved_descriptors.into())?;
-    let fixed = distinct_clusters(volume, &places);
-    runs.extend(places);
+fn elsewhere(volume: &Volume<'_>, mut runs: Vec<Run>) -> Result<u64, Error> {
+    let fixed_runs = fixed_runs(volume, volume.reserved_gdt_blocks.into())?;
+    let fixed = distinct_clusters(volume, &fixed_runs);
+    runs.extend(fixed_runs);
     Ok(distinct_clusters(volume, &runs).saturating_sub(fixed))
 }
 
 /// The bytes of the journal, where it is not on a device of its own.
-fn journal(volume: &Volume<'_>) -> Result<u64, Errno> {
+fn journal(volume: &Volume<'_>) -> Result<u64, Error> {
     if volume.journal == 0 {
         return Ok(0);
     }
     let raw = volume.inode(volume.journal)?;
-    Ok(volume.in_clusters(Inode::new(&raw).ok_or(CORRUPT)?.size(volume)))
+    Ok(volume.in_clusters(Inode::new(&raw).ok_or(Error::Corrupt)?.size(volume)))
 }

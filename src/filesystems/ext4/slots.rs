@@ -3,9 +3,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use crate::sys::stat::BLOCK_UNIT;
 
 /// Bits of a slot. The others are the allocated sectors, and one: a slot of zero is an inode that does
@@ -21,7 +19,7 @@ const LARGE: u16 = SECTORS;
 
 /// An inode as a name leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct KnownInode {
     pub(super) is_directory: bool,
     pub(super) has_several_names: bool,
     /// Whether this is the first of its names that was met.
@@ -52,8 +50,8 @@ impl GroupSlots {
         let sectors = allocated / BLOCK_UNIT;
         let mut slot = u16::try_from(sectors + 1).ok().filter(|&slot| slot < LARGE).unwrap_or(LARGE);
         if slot == LARGE {
-            let place = self.large.partition_point(|&(other, _)| other < index);
-            self.large.insert(place, (index, allocated));
+            let position = self.large.partition_point(|&(other, _)| other < index);
+            self.large.insert(position, (index, allocated));
         }
         slot |= if is_directory { DIRECTORY } else { 0 };
         slot |= if has_several_names { SEVERAL } else { 0 };
@@ -66,7 +64,7 @@ impl GroupSlots {
         }
     }
 
-    fn meet(&self, index: u32) -> Option<Known> {
+    fn meet(&self, index: u32) -> Option<KnownInode> {
         let slot = self.slots.get(index as usize)?;
         if slot.load(Ordering::Relaxed) == 0 {
             return None;
@@ -74,12 +72,12 @@ impl GroupSlots {
         let slot = slot.fetch_or(SEEN, Ordering::Relaxed);
         let allocated = match slot & SECTORS {
             LARGE => {
-                let place = self.large.binary_search_by_key(&index, |&(index, _)| index).ok()?;
-                self.large.get(place)?.1
+                let position = self.large.binary_search_by_key(&index, |&(index, _)| index).ok()?;
+                self.large.get(position)?.1
             }
             sectors => u64::from(sectors - 1) * BLOCK_UNIT,
         };
-        Some(Known {
+        Some(KnownInode {
             is_directory: slot & DIRECTORY != 0,
             has_several_names: slot & SEVERAL != 0,
             is_new: slot & SEEN == 0,
@@ -96,19 +94,19 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(parts: Vec<GroupSlots>, groups: usize, per_group: u32) -> Result<Self, Errno> {
+    pub(super) fn new(parts: Vec<GroupSlots>, groups: usize, per_group: u32) -> Result<Self, Error> {
         let mut all = Vec::new();
         all.resize_with(groups, GroupSlots::default);
         for mut part in parts {
             part.slots.shrink_to_fit();
-            let place = all.get_mut(part.group as usize).ok_or(CORRUPT)?;
-            *place = part;
+            let position = all.get_mut(part.group as usize).ok_or(Error::Corrupt)?;
+            *position = part;
         }
         Ok(Self { groups: all, per_group })
     }
 
     /// A name leads to this inode. `None` if that was free, or had no name, when its table was read.
-    pub(super) fn meet(&self, inode: u32) -> Option<Known> {
+    pub(super) fn meet(&self, inode: u32) -> Option<KnownInode> {
         let index = inode.checked_sub(1)?;
         self.groups.get((index / self.per_group) as usize)?.meet(index % self.per_group)
     }

@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use proptest::prelude::*;
 
+use super::error::Error;
 use super::in_memory::{InMemory, look_everywhere};
 use super::inode::Inode;
-use super::nameless::{self, Nameless};
 use super::orphans::list;
-use super::own::{Own, Role};
+use super::reserved_inodes::{InternalUse, Role};
+use super::unlinked::{self, UnlinkedInode};
 use super::volume::{ReadAt, Volume};
 use crate::model::bytes::Bytes;
 
@@ -46,22 +46,22 @@ impl Image {
         Self { bytes: Mutex::new(bytes), reads: AtomicUsize::new(0), change: None }
     }
 
-    fn list(&self) -> Result<BTreeSet<u32>, Errno> {
+    fn list(&self) -> Result<BTreeSet<u32>, Error> {
         let volume = Volume::open(self)?;
         let listed = list(&volume, Duration::ZERO)?;
-        nameless::of_orphans(&volume, listed.clone()).map(drop)?;
+        unlinked::of_orphans(&volume, listed.clone()).map(drop)?;
         Ok(listed)
     }
 }
 
 impl Image {
-    fn nameless(&self) -> Result<Vec<Nameless>, Errno> {
-        nameless::in_tables(&Volume::open(self)?).map(|found| found.nameless)
+    fn nameless(&self) -> Result<Vec<UnlinkedInode>, Error> {
+        unlinked::in_tables(&Volume::open(self)?).map(|found| found.all)
     }
 }
 
 impl ReadAt for Image {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let read = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some((at, change)) = self.change
             && at == read
@@ -69,6 +69,10 @@ impl ReadAt for Image {
             change(&mut self.bytes.lock().unwrap());
         }
         InMemory::new(&self.bytes.lock().unwrap()).read_at(offset, buffer)
+    }
+
+    fn pause(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -185,7 +189,7 @@ fn chain_and_file_are_read_to_their_ends() {
 
 #[test]
 fn the_tables_tell_what_has_no_name() {
-    let expected = NAMELESS.map(|inode| Nameless { inode, generation: inode * 1000 });
+    let expected = NAMELESS.map(|inode| UnlinkedInode { inode, generation: inode * 1000 });
     assert_eq!(Image::new(image()).nameless(), Ok(expected.to_vec()));
 }
 
@@ -196,7 +200,7 @@ fn what_a_group_says_is_unused_is_not_read() {
     // Group checksums; 10 inodes at the end unused.
     put(&mut bytes, 1024 + 0x64, 0x11);
     put(&mut bytes, 2 * BLOCK + 0x1c, 10);
-    assert_eq!(Image::new(bytes.clone()).nameless(), Err(Errno::EUCLEAN), "no checksum");
+    assert_eq!(Image::new(bytes.clone()).nameless(), Err(Error::Corrupt), "no checksum");
     sum_up(&mut bytes);
     let found = Image::new(bytes.clone()).nameless().unwrap();
     assert_eq!(found.iter().map(|found| found.inode).collect::<Vec<_>>(), NAMELESS[..2]);
@@ -206,12 +210,12 @@ fn what_a_group_says_is_unused_is_not_read() {
     assert_eq!(Image::new(bytes.clone()).nameless(), Ok(vec![]));
     put(&mut bytes, 2 * BLOCK + 0x1c, INODES + 1);
     sum_up(&mut bytes);
-    assert_eq!(Image::new(bytes).nameless(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(bytes).nameless(), Err(Error::Corrupt));
 }
 
 /// Gives the group's descriptor the only checksum that fits.
 fn sum_up(bytes: &mut [u8]) {
-    let sums = Volume::open(&InMemory::new(bytes)).unwrap().descriptor_sums;
+    let sums = Volume::open(&InMemory::new(bytes)).unwrap().desc_sums;
     let mut descriptor = bytes[2 * BLOCK..2 * BLOCK + 32].to_vec();
     let mut fits = |sum: &u16| {
         descriptor[0x1e..].copy_from_slice(&sum.to_le_bytes());
@@ -225,7 +229,7 @@ fn sum_up(bytes: &mut [u8]) {
 fn tables_of_a_kind_that_is_not_known_are_not_read() {
     let mut bytes = image();
     put(&mut bytes, 1024 + 0x60, 0x40 | 1 << 30);
-    assert_eq!(Image::new(bytes).nameless(), Err(Errno::EOPNOTSUPP));
+    assert_eq!(Image::new(bytes).nameless(), Err(Error::UnknownFeatures));
 }
 
 /// Each group has the same table: what would be read grows with their number.
@@ -241,7 +245,7 @@ fn tables_that_lie_upon_each_other_are_not_read() {
         put(descriptor, 8, TABLE);
     }
     mark(&mut bytes, 128);
-    assert_eq!(Image::new(bytes).nameless().map(|found| found.len()), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(bytes).nameless().map(|found| found.len()), Err(Error::Corrupt));
 }
 
 /// How much can be read is known from how large it is.
@@ -249,7 +253,7 @@ fn tables_that_lie_upon_each_other_are_not_read() {
 fn a_volume_that_is_larger_than_its_device_is_not_read() {
     let mut bytes = image();
     put(&mut bytes, 1024 + 4, BLOCKS + 1);
-    assert_eq!(Image::new(bytes).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(bytes).list(), Err(Error::Corrupt));
 }
 
 /// In the largest blocks one inode may claim more bytes than can be counted.
@@ -268,11 +272,11 @@ fn amounts_that_nothing_can_have_do_not_overflow() {
     put(&mut raw, 0x20, 0x4_0000);
     put(&mut raw, 0x74, u32::MAX);
     let inode = Inode::new(&raw).unwrap();
-    let mut own = Own::default();
-    for role in [Role::Own("own"), Role::Own("own"), Role::AttributeValue, Role::Named] {
+    let mut own = InternalUse::default();
+    for role in [Role::Reserved("own"), Role::Reserved("own"), Role::EaInode, Role::Named] {
         own.add(&volume, role, inode);
     }
-    let mut all = Own::default();
+    let mut all = InternalUse::default();
     all.take(own);
     assert_eq!(all.metadata(&volume)[0].bytes, Bytes(u64::MAX));
 }
@@ -282,15 +286,15 @@ fn a_chain_that_bites_its_tail_or_leads_nowhere_is_an_error() {
     for next in [CHAIN[1], INODES + 1, u32::MAX] {
         let mut bytes = image();
         point(&mut bytes, CHAIN[3], next);
-        assert_eq!(Image::new(bytes).list(), Err(Errno::EUCLEAN));
+        assert_eq!(Image::new(bytes).list(), Err(Error::Corrupt));
     }
 }
 
 #[test]
 fn what_is_no_ext4_is_an_error() {
-    assert_eq!(Image::new(Vec::new()).list(), Err(Errno::EUCLEAN));
-    assert_eq!(Image::new(vec![0; 1 << 16]).list(), Err(Errno::EUCLEAN));
-    assert_eq!(Image::new(image()[..at(TABLE)].to_vec()).list(), Err(Errno::EUCLEAN));
+    assert_eq!(Image::new(Vec::new()).list(), Err(Error::Corrupt));
+    assert_eq!(Image::new(vec![0; 1 << 16]).list(), Err(Error::Corrupt));
+    assert_eq!(Image::new(image()[..at(TABLE)].to_vec()).list(), Err(Error::Corrupt));
 }
 
 /// An inode leaves the chain before any of the reads: those that stay are found all the same.

@@ -3,13 +3,11 @@
 
 use std::collections::VecDeque;
 
-use nix::errno::Errno;
-
-use super::covers::{self, Covered};
-use super::format::CORRUPT;
+use super::error::Error;
+use super::inode_table::{self, Directories, How, Tables};
+use super::mount_points::{self, CoveredInodes};
 use super::names::{self, Link, Names};
-use super::own::ROOT;
-use super::tables::{self, Directories, How, Tables};
+use super::reserved_inodes::ROOT;
 use super::volume::Volume;
 use crate::model::identity::DeviceNumber;
 use crate::model::usage::{
@@ -19,21 +17,33 @@ use crate::model::usage::{
 /// Not reached from the root.
 const NOWHERE: Id = Id::MAX;
 
+/// What came of reading all.
+pub(super) enum Count {
+    Whole(Census, Tables),
+    /// Something is damaged: what the tables tell all the same.
+    Damaged(Tables),
+}
+
 /// Reads all tables and all names.
 pub(super) fn count(
     volume: &Volume<'_>,
     mount_points: &[MountPoint<'_>],
     options: Options<'_>,
     how: How<'_>,
-) -> Result<(Census, Tables), Errno> {
-    let covered = covers::look_up(volume, mount_points)?;
-    let (tables, directories) = tables::read(volume, how)?;
+) -> Result<Count, Error> {
+    let (tables, directories) = inode_table::read(volume, how)?;
     if !tables.damaged.is_empty() {
-        return Err(CORRUPT);
+        return Ok(Count::Damaged(tables));
     }
-    let names = names::read(volume, &directories, &covered.files, how)?;
-    if directories.place_of(ROOT).is_none() && !how.monitor.is_cancelled() {
-        return Err(CORRUPT);
+    let read = mount_points::look_up(volume, mount_points)
+        .and_then(|covered| Ok((names::read(volume, &directories, &covered.files, how)?, covered)));
+    let (names, covered) = match read {
+        Ok(read) => read,
+        Err(Error::Corrupt) => return Ok(Count::Damaged(tables)),
+        Err(error) => return Err(error),
+    };
+    if directories.index_of(ROOT).is_none() && !how.monitor.is_cancelled() {
+        return Err(Error::Corrupt);
     }
     let tree = plant(&directories, names, &covered);
     let Sides { visible, hidden, .. } = tree.sides(mount_points.len(), &Listing::default());
@@ -49,14 +59,14 @@ pub(super) fn count(
         // What has a name by its own count and was not met is known to who has both (`Internal::named`).
         moved: seen.saturating_sub(tables.named.bytes),
     };
-    Ok((census, tables))
+    Ok(Count::Whole(census, tables))
 }
 
 /// Puts together what was read.
-fn plant(directories: &Directories, names: Names, covered: &Covered) -> Tree {
+fn plant(directories: &Directories, names: Names, covered: &CoveredInodes) -> Tree {
     // What a run that was ended early has not read is not there.
     let mut planter = Planter::new(directories, names);
-    if let Some(root) = directories.place_of(ROOT) {
+    if let Some(root) = directories.index_of(ROOT) {
         planter.reach(root, covered);
     }
     planter.finish()
@@ -65,16 +75,16 @@ fn plant(directories: &Directories, names: Names, covered: &Covered) -> Tree {
 struct Planter<'a> {
     directories: &'a Directories,
     names: Names,
-    /// By place: the number that each directory was given, and what it holds.
+    /// By the index of each directory: the number that it was given, and what it holds itself.
     ids: Vec<Id>,
-    own: Vec<Tally>,
+    direct: Vec<Tally>,
     next: Id,
     records: Records,
 }
 
 /// A directory to which a way was found.
 struct Reached {
-    place: u32,
+    index: u32,
     parent: Id,
     side: Side,
     name: Vec<u8>,
@@ -82,52 +92,52 @@ struct Reached {
 
 impl<'a> Planter<'a> {
     fn new(directories: &'a Directories, mut names: Names) -> Self {
-        let mut own = vec![Tally::default(); directories.all.len()];
-        for (own, directory) in own.iter_mut().zip(&directories.all) {
-            own.count(directory.allocated);
+        let mut direct = vec![Tally::default(); directories.all.len()];
+        for (tally, directory) in direct.iter_mut().zip(&directories.all) {
+            tally.count(directory.allocated);
         }
-        for (place, sum) in std::mem::take(&mut names.sums) {
-            if let Some(own) = own.get_mut(place as usize) {
-                own.add(sum);
+        for (index, sum) in std::mem::take(&mut names.sums) {
+            if let Some(tally) = direct.get_mut(index as usize) {
+                tally.add(sum);
             }
         }
         names.children.sort_unstable_by_key(|child| child.parent);
         let ids = vec![NOWHERE; directories.all.len()];
-        Self { directories, names, ids, own, next: census::ROOT, records: Records::default() }
+        Self { directories, names, ids, direct, next: census::ROOT, records: Records::default() }
     }
 
     /// From the root outwards, so that a parent's number is smaller than its children's. What leads in
     /// a circle is not reached.
-    fn reach(&mut self, root: u32, covered: &Covered) {
-        let root = Reached { place: root, parent: census::ROOT, side: Side::Visible, name: Vec::new() };
+    fn reach(&mut self, root: u32, covered: &CoveredInodes) {
+        let root = Reached { index: root, parent: census::ROOT, side: Side::Visible, name: Vec::new() };
         let mut queue = VecDeque::from([root]);
-        while let Some(Reached { place, parent, side, name }) = queue.pop_front() {
-            let Some(id) = self.record(place, parent, side, &name) else { continue };
+        while let Some(Reached { index, parent, side, name }) = queue.pop_front() {
+            let Some(id) = self.record(index, parent, side, &name) else { continue };
             let children = &self.names.children;
-            let first = children.partition_point(|child| child.parent < place);
-            for child in children.iter().skip(first).take_while(|child| child.parent == place) {
+            let first = children.partition_point(|child| child.parent < index);
+            for child in children.iter().skip(first).take_while(|child| child.parent == index) {
                 let Some(directory) = self.directories.all.get(child.directory as usize) else { continue };
                 let mount = covered.directories.get(&directory.inode);
                 queue.push_back(Reached {
-                    place: child.directory,
+                    index: child.directory,
                     parent: id,
                     side: mount.map_or(side, |&mount| Side::Hidden(mount)),
-                    name: self.shown(place, directory.inode, self.names.name(child)),
+                    name: self.shown(index, directory.inode, self.names.name(child)),
                 });
             }
         }
     }
 
     /// Gives a directory its number; `None` if it has one.
-    fn record(&mut self, place: u32, parent: Id, side: Side, name: &[u8]) -> Option<Id> {
-        let (id, own) = (self.ids.get_mut(place as usize)?, self.own.get(place as usize)?);
+    fn record(&mut self, index: u32, parent: Id, side: Side, name: &[u8]) -> Option<Id> {
+        let (id, direct) = (self.ids.get_mut(index as usize)?, self.direct.get(index as usize)?);
         if *id != NOWHERE {
             return None;
         }
         *id = self.next;
         self.next += 1;
-        let directory = self.directories.all.get(place as usize)?;
-        self.records.directory(*id, parent, directory.inode.into(), name, side, *own);
+        let directory = self.directories.all.get(index as usize)?;
+        self.records.directory(*id, parent, directory.inode.into(), name, side, *direct);
         if side == Side::Visible {
             self.records.length(*id, directory.inode.into(), directory.size);
         }
@@ -153,15 +163,15 @@ impl<'a> Planter<'a> {
             }
         }
         for covered in std::mem::take(&mut self.names.covered) {
-            let (id, mut own) = (self.next, Tally::default());
+            let (id, mut tally) = (self.next, Tally::default());
             self.next += 1;
             if covered.has_several_names {
                 self.records.link(link(covered.name, id));
             } else {
-                own.count(covered.name.allocated);
+                tally.count(covered.name.allocated);
             }
             let (inode, side) = (covered.name.inode.into(), Side::Hidden(covered.mount));
-            self.records.directory(id, census::ROOT, inode, b"", side, own);
+            self.records.directory(id, census::ROOT, inode, b"", side, tally);
         }
         Tree::new(vec![self.records], self.next)
     }

@@ -1,13 +1,14 @@
 //! A volume as its superblock describes it, and where things lie on it. No number read from it is
 //! believed before it has been compared with its bounds.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::checksum::{Checksums, Descriptors};
-use super::format::{CORRUPT, descriptor, feature, inode, superblock, u16_at, u32_at, wide};
-use super::groups::Group;
+use super::error::Error;
+use super::format::{feature, group_desc, inode, superblock, u32_at, wide};
+use super::group_desc::Group;
+use super::superblock::{Backups, EXT4_GOOD_OLD_FIRST_INO, Features, Superblock};
 
 /// How many bytes are read at once, where so many lie side by side: enough that the calls do not count,
 /// and not more than stays in the processor's cache together with what they are copied from.
@@ -24,24 +25,14 @@ pub(super) fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
 /// A block device, or an image of one.
 pub(super) trait ReadAt: Sync {
     /// Fills `buffer` from `offset`, or fails.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Errno>;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
 
     /// Says what will be read soon, so that a disk can be asked for all of it at once.
     fn announce(&self, _offset: u64, _length: u64) {}
 
     /// How long to wait before what looks damaged is read again: what is not mounted does not change.
-    fn pause(&self) -> Duration {
-        Duration::ZERO
-    }
+    fn pause(&self) -> Duration;
 }
-
-/// The first ordinary inode in the first revision: `EXT4_GOOD_OLD_FIRST_INO`.
-const FIRST_INODE: u32 = 11;
-/// The largest is 64 KiB: `EXT4_MAX_BLOCK_LOG_SIZE`.
-const LARGEST_LOG_BLOCK_SIZE: u32 = 6;
-
-/// 512 MiB: `EXT4_MAX_CLUSTER_LOG_SIZE`.
-const LARGEST_LOG_CLUSTER_SIZE: u32 = 30 - 10;
 
 /// A volume whose superblock has been read and makes sense.
 pub(super) struct Volume<'a> {
@@ -52,7 +43,7 @@ pub(super) struct Volume<'a> {
     pub(super) inodes: u32,
     pub(super) inodes_per_group: u32,
     pub(super) inode_size: u16,
-    pub(super) descriptor_size: u16,
+    pub(super) desc_size: u16,
     /// Below it are the filesystem's own inodes, and the root's.
     pub(super) first_inode: u32,
     pub(super) blocks: u64,
@@ -61,15 +52,16 @@ pub(super) struct Volume<'a> {
     pub(super) first_data_block: u64,
     pub(super) blocks_per_group: u64,
     /// Blocks of room for more descriptors.
-    pub(super) reserved_descriptors: u16,
+    pub(super) reserved_gdt_blocks: u16,
     /// What mkfs says that lies at fixed places; 0 if it does not.
     pub(super) overhead_clusters: u64,
-    first_meta_group: Option<u64>,
+    first_meta_bg: Option<u64>,
     backups: Backups,
     features: Features,
-    /// How its metadata is summed up; `None` without `metadata_csum`.
-    pub(super) checksums: Option<Checksums>,
-    pub(super) descriptor_sums: Descriptors,
+    /// What the sums of its metadata begin with; `None` without `metadata_csum`.
+    checksum_seed: Option<u32>,
+    checksums: OnceLock<Checksums>,
+    pub(super) desc_sums: Descriptors,
     /// The inode of the orphan file.
     pub(super) orphan_file: Option<u32>,
     /// The inodes of an internal journal, and of the quota files of users, groups and projects; 0 for
@@ -78,166 +70,75 @@ pub(super) struct Volume<'a> {
     pub(super) quotas: [u32; 3],
 }
 
-/// `s_feature_compat`, `s_feature_incompat`, `s_feature_ro_compat` as they were read.
-#[derive(Clone, Copy)]
-struct Features {
-    compat: u32,
-    incompat: u32,
-    ro_compat: u32,
-}
-
-/// Which groups begin with a copy of the superblock.
-enum Backups {
-    Everywhere,
-    /// In the first two, and in those that are powers of 3, 5 and 7.
-    Sparse,
-    /// In two at most.
-    Two([u64; 2]),
-}
-
-/// The superblock's fields, as they were read.
-struct Fields([u8; superblock::SIZE]);
-
-impl Fields {
-    fn read(device: &dyn ReadAt) -> Result<Self, Errno> {
-        let mut raw = [0; superblock::SIZE];
-        device.read_at(superblock::START, &mut raw)?;
-        Ok(Self(raw))
-    }
-
-    fn short(&self, offset: usize) -> Result<u16, Errno> {
-        u16_at(&self.0, offset)
-    }
-
-    fn word(&self, offset: usize) -> Result<u32, Errno> {
-        u32_at(&self.0, offset)
-    }
-
-    fn features(&self) -> Result<Features, Errno> {
-        Ok(Features {
-            compat: self.word(superblock::COMPAT)?,
-            incompat: self.word(superblock::INCOMPAT)?,
-            ro_compat: self.word(superblock::RO_COMPAT)?,
-        })
-    }
-
-    /// The sizes of a block and of a cluster.
-    fn unit_sizes(&self, features: Features) -> Result<(u64, u64), Errno> {
-        let log_block_size = self.word(superblock::LOG_BLOCK_SIZE)?;
-        let bigalloc = features.ro_compat & feature::RO_COMPAT_BIGALLOC != 0;
-        let log_cluster_size =
-            if bigalloc { self.word(superblock::LOG_CLUSTER_SIZE)? } else { log_block_size };
-        if log_block_size > LARGEST_LOG_BLOCK_SIZE || log_cluster_size > LARGEST_LOG_CLUSTER_SIZE {
-            return Err(CORRUPT);
-        }
-        Ok((1024 << log_block_size, 1024 << log_cluster_size))
-    }
-
-    fn backups(&self, features: Features) -> Result<Backups, Errno> {
-        if features.compat & feature::COMPAT_SPARSE_SUPER2 != 0 {
-            let groups = [superblock::BACKUP_GROUPS, superblock::BACKUP_GROUPS + 4];
-            Ok(Backups::Two([self.word(groups[0])?.into(), self.word(groups[1])?.into()]))
-        } else if features.ro_compat & feature::RO_COMPAT_SPARSE_SUPER != 0 {
-            Ok(Backups::Sparse)
-        } else {
-            Ok(Backups::Everywhere)
-        }
-    }
-
-    /// What sums of metadata begin with; `None` without `metadata_csum`. Where the volume was not made for Linux, the
-    /// kernel does not check inodes (`ext4_inode_csum_verify`, fs/ext4/inode.c), and nothing is checked here.
-    fn checksum_seed(&self, features: Features) -> Result<Option<u32>, Errno> {
-        let has_them = features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0
-            && self.word(superblock::CREATOR_OS)? == superblock::LINUX;
-        Ok(if !has_them {
-            None
-        } else if features.incompat & feature::INCOMPAT_CSUM_SEED != 0 {
-            Some(self.word(superblock::CHECKSUM_SEED)?)
-        } else {
-            Some(Checksums::seed_of(self.uuid()?))
-        })
-    }
-
-    fn descriptor_sums(&self, features: Features) -> Result<Descriptors, Errno> {
-        Ok(match self.checksum_seed(features)? {
-            Some(seed) => Descriptors::Crc32c(seed),
-            None if features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0 => Descriptors::Unchecked,
-            None if features.ro_compat & feature::RO_COMPAT_GROUP_CHECKSUMS == 0 => Descriptors::Unchecked,
-            None => Descriptors::crc16(self.uuid()?),
-        })
-    }
-
-    fn uuid(&self) -> Result<&[u8], Errno> {
-        self.0.get(superblock::UUID).ok_or(CORRUPT)
-    }
-
-    fn quotas(&self) -> Result<[u32; 3], Errno> {
-        Ok([
-            self.word(superblock::USER_QUOTA_INODE)?,
-            self.word(superblock::GROUP_QUOTA_INODE)?,
-            self.word(superblock::PROJECT_QUOTA_INODE)?,
-        ])
-    }
-}
-
 impl<'a> Volume<'a> {
-    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Errno> {
-        let fields = Fields::read(device)?;
-        if fields.short(superblock::MAGIC)? != superblock::MAGIC_VALUE {
-            return Err(CORRUPT);
+    pub(super) fn open(device: &'a dyn ReadAt) -> Result<Self, Error> {
+        let fields = Superblock::read(device)?;
+        if fields.short(superblock::S_MAGIC)? != superblock::EXT4_SUPER_MAGIC {
+            return Err(Error::Corrupt);
         }
         let volume = Self::from_fields(device, &fields)?;
         if !volume.makes_sense() || volume.is_cut_off() {
-            return Err(CORRUPT);
+            return Err(Error::Corrupt);
         }
         Ok(volume)
     }
 
-    fn from_fields(device: &'a dyn ReadAt, fields: &Fields) -> Result<Self, Errno> {
+    fn from_fields(device: &'a dyn ReadAt, fields: &Superblock) -> Result<Self, Error> {
         let word = |offset| fields.word(offset);
         let features = fields.features()?;
         let (block_size, cluster_size) = fields.unit_sizes(features)?;
         let is_64bit = features.incompat & feature::INCOMPAT_64BIT != 0;
         let count = |low, high| {
             let high = if is_64bit { word(high)? } else { 0 };
-            Ok::<_, Errno>(wide(word(low)?, high))
+            Ok::<_, Error>(wide(word(low)?, high))
         };
-        let first_revision = word(superblock::REVISION)? == 0;
-        let inode_size =
-            if first_revision { inode::SMALLEST } else { fields.short(superblock::INODE_SIZE)? };
-        let descriptor_size =
-            if is_64bit { fields.short(superblock::DESCRIPTOR_SIZE)? } else { descriptor::SMALL };
+        let first_revision = word(superblock::S_REV_LEVEL)? == 0;
+        let inode_size = if first_revision {
+            inode::EXT4_GOOD_OLD_INODE_SIZE
+        } else {
+            fields.short(superblock::S_INODE_SIZE)?
+        };
+        let desc_size =
+            if is_64bit { fields.short(superblock::S_DESC_SIZE)? } else { group_desc::EXT4_MIN_DESC_SIZE };
         let where_set = |features: u32, feature: u32, offset| {
             if features & feature == 0 { Ok(None) } else { word(offset).map(Some) }
         };
-        let sum_seed = fields.checksum_seed(features)?;
         // What is left of a journal that has been given up is none.
-        let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::JOURNAL_INODE)?;
+        let journal = where_set(features.compat, feature::COMPAT_HAS_JOURNAL, superblock::S_JOURNAL_INUM)?;
         Ok(Self {
             device,
             block_size,
             cluster_size,
-            inodes: word(superblock::INODES_COUNT)?,
-            inodes_per_group: word(superblock::INODES_PER_GROUP)?,
+            inodes: word(superblock::S_INODES_COUNT)?,
+            inodes_per_group: word(superblock::S_INODES_PER_GROUP)?,
             inode_size,
-            descriptor_size,
-            first_inode: if first_revision { FIRST_INODE } else { word(superblock::FIRST_INODE)? },
-            blocks: count(superblock::BLOCKS_COUNT_LO, superblock::BLOCKS_COUNT_HI)?,
-            reserved_blocks: count(superblock::RESERVED_BLOCKS_LO, superblock::RESERVED_BLOCKS_HI)?,
-            first_data_block: word(superblock::FIRST_DATA_BLOCK)?.into(),
-            blocks_per_group: word(superblock::BLOCKS_PER_GROUP)?.into(),
-            reserved_descriptors: fields.short(superblock::RESERVED_DESCRIPTORS)?,
-            overhead_clusters: word(superblock::OVERHEAD_CLUSTERS)?.into(),
-            first_meta_group: where_set(
+            desc_size,
+            first_inode: if first_revision {
+                EXT4_GOOD_OLD_FIRST_INO
+            } else {
+                word(superblock::S_FIRST_INO)?
+            },
+            blocks: count(superblock::S_BLOCKS_COUNT_LO, superblock::S_BLOCKS_COUNT_HI)?,
+            reserved_blocks: count(superblock::S_R_BLOCKS_COUNT_LO, superblock::S_R_BLOCKS_COUNT_HI)?,
+            first_data_block: word(superblock::S_FIRST_DATA_BLOCK)?.into(),
+            blocks_per_group: word(superblock::S_BLOCKS_PER_GROUP)?.into(),
+            reserved_gdt_blocks: fields.short(superblock::S_RESERVED_GDT_BLOCKS)?,
+            overhead_clusters: word(superblock::S_OVERHEAD_CLUSTERS)?.into(),
+            first_meta_bg: where_set(
                 features.incompat,
                 feature::INCOMPAT_META_BG,
-                superblock::FIRST_META_GROUP,
+                superblock::S_FIRST_META_BG,
             )?
             .map(u64::from),
             backups: fields.backups(features)?,
-            checksums: sum_seed.map(|seed| Checksums::new(seed, inode_size, block_size)),
-            descriptor_sums: fields.descriptor_sums(features)?,
-            orphan_file: where_set(features.compat, feature::COMPAT_ORPHAN_FILE, superblock::ORPHAN_FILE)?,
+            checksum_seed: fields.checksum_seed(features)?,
+            checksums: OnceLock::new(),
+            desc_sums: fields.desc_sums(features, desc_size)?,
+            orphan_file: where_set(
+                features.compat,
+                feature::COMPAT_ORPHAN_FILE,
+                superblock::S_ORPHAN_FILE_INUM,
+            )?,
             journal: journal.unwrap_or(0),
             quotas: fields.quotas()?,
             features,
@@ -247,22 +148,26 @@ impl<'a> Volume<'a> {
     /// The checks of `ext4_block_group_meta_init` and `ext4_check_geometry` (fs/ext4/super.c) that
     /// what follows relies on.
     fn makes_sense(&self) -> bool {
-        let smallest = if self.is_64bit() { descriptor::LARGE } else { descriptor::SMALL };
+        let smallest = if self.is_64bit() {
+            group_desc::EXT4_MIN_DESC_SIZE_64BIT
+        } else {
+            group_desc::EXT4_MIN_DESC_SIZE
+        };
         self.inodes_per_group != 0
             && self.blocks_per_group != 0
             && self.inode_size.is_power_of_two()
-            && self.inode_size >= inode::SMALLEST
+            && self.inode_size >= inode::EXT4_GOOD_OLD_INODE_SIZE
             && u64::from(self.inode_size) <= self.block_size
-            && self.descriptor_size.is_power_of_two()
-            && self.descriptor_size >= smallest
-            && self.block_size >= self.descriptor_size.into()
+            && self.desc_size.is_power_of_two()
+            && self.desc_size >= smallest
+            && self.block_size >= self.desc_size.into()
             && self.cluster_size >= self.block_size
     }
 
     /// Whether the device ends before the volume does, which `ext4_check_geometry` refuses. How much there
     /// can be to read is known from what the volume says of its size.
     fn is_cut_off(&self) -> bool {
-        self.block(self.blocks.saturating_sub(1)).is_err_and(|errno| errno == CORRUPT)
+        self.block(self.blocks.saturating_sub(1)).is_err_and(|error| error == Error::Corrupt)
     }
 
     /// Whether a journal is in use right now, which it is not where it was not loaded (`noload`), nor
@@ -273,8 +178,8 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether groups say how much of their inode tables has been used: `ext4_has_group_desc_csum`.
-    pub(super) fn has_group_checksums(&self) -> bool {
-        let either = feature::RO_COMPAT_GROUP_CHECKSUMS | feature::RO_COMPAT_METADATA_CHECKSUMS;
+    pub(super) fn has_gdt_csum(&self) -> bool {
+        let either = feature::RO_COMPAT_GDT_CSUM | feature::RO_COMPAT_METADATA_CSUM;
         self.features.ro_compat & either != 0
     }
 
@@ -284,8 +189,14 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether directories may be larger than 4 GiB.
-    pub(super) fn has_large_directories(&self) -> bool {
+    pub(super) fn has_largedir(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_LARGEDIR != 0
+    }
+
+    /// How its metadata is summed up; `None` without `metadata_csum`. Made when it is first needed.
+    pub(super) fn checksums(&self) -> Option<&Checksums> {
+        let make = |seed| Checksums::new(seed, self.inode_size, self.block_size);
+        self.checksum_seed.map(|seed| self.checksums.get_or_init(|| make(seed)))
     }
 
     /// Whether directories may have a hashed index.
@@ -323,11 +234,11 @@ impl<'a> Volume<'a> {
         if !self.has_indexes() {
             return None;
         }
-        let has_tail = self.features.ro_compat & feature::RO_COMPAT_METADATA_CHECKSUMS != 0;
+        let has_tail = self.features.ro_compat & feature::RO_COMPAT_METADATA_CSUM != 0;
         let tail = if has_tail { TAIL } else { 0 };
         let root = (self.block_size - ROOT_HEAD - tail) / ENTRY;
         let node = (self.block_size - NODE_HEAD - tail) / ENTRY;
-        let levels = if self.has_large_directories() { 3 } else { 2 };
+        let levels = if self.has_largedir() { 3 } else { 2 };
         Some(root.saturating_mul(node.saturating_pow(levels - 1)).saturating_mul(self.block_size))
     }
 
@@ -342,7 +253,7 @@ impl<'a> Volume<'a> {
     }
 
     /// Whether values of extended attributes can lie in inodes of their own.
-    pub(super) fn has_attribute_values(&self) -> bool {
+    pub(super) fn has_ea_inodes(&self) -> bool {
         self.features.incompat & feature::INCOMPAT_EA_INODE != 0
     }
 
@@ -352,17 +263,17 @@ impl<'a> Volume<'a> {
     }
 
     /// The first inode of the chain of orphans, 0 for none; read anew, because it changes.
-    pub(super) fn last_orphan(&self) -> Result<u32, Errno> {
-        self.word_on_device(superblock::START + superblock::LAST_ORPHAN as u64)
+    pub(super) fn last_orphan(&self) -> Result<u32, Error> {
+        self.word_on_device(superblock::START + superblock::S_LAST_ORPHAN as u64)
     }
 
     /// The next inode in the chain of orphans, 0 at its end.
-    pub(super) fn next_orphan(&self, inode: u32) -> Result<u32, Errno> {
-        self.word_on_device(self.inode_offset(inode)? + inode::DELETION_TIME as u64)
+    pub(super) fn next_orphan(&self, inode: u32) -> Result<u32, Error> {
+        self.word_on_device(self.inode_offset(inode)? + inode::I_DTIME as u64)
     }
 
     /// An inode, as it is right now.
-    pub(super) fn inode(&self, inode: u32) -> Result<Vec<u8>, Errno> {
+    pub(super) fn inode(&self, inode: u32) -> Result<Vec<u8>, Error> {
         let mut raw = vec![0; self.inode_size.into()];
         self.device.read_at(self.inode_offset(inode)?, &mut raw)?;
         Ok(raw)
@@ -382,16 +293,16 @@ impl<'a> Volume<'a> {
         self.is_inode(number) && number >= self.first_inode
     }
 
-    pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Errno> {
+    pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Error> {
         let offset = self.block_offset(number)?;
-        let mut raw = vec![0; usize::try_from(self.block_size).map_err(|_| CORRUPT)?];
+        let mut raw = vec![0; usize::try_from(self.block_size).map_err(|_| Error::Corrupt)?];
         self.device.read_at(offset, &mut raw)?;
         Ok(raw)
     }
 
     /// Fills `buffer` from `offset` behind the beginning of a block.
-    pub(super) fn read(&self, block: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Errno> {
-        let start = self.block_offset(block)?.checked_add(offset).ok_or(CORRUPT)?;
+    pub(super) fn read(&self, block: u64, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let start = self.block_offset(block)?.checked_add(offset).ok_or(Error::Corrupt)?;
         self.device.read_at(start, buffer)
     }
 
@@ -402,82 +313,82 @@ impl<'a> Volume<'a> {
         }
     }
 
-    fn word_on_device(&self, offset: u64) -> Result<u32, Errno> {
+    fn word_on_device(&self, offset: u64) -> Result<u32, Error> {
         let mut raw = [0; 4];
         self.device.read_at(offset, &mut raw)?;
         Ok(u32::from_le_bytes(raw))
     }
 
-    fn block_offset(&self, number: u64) -> Result<u64, Errno> {
+    fn block_offset(&self, number: u64) -> Result<u64, Error> {
         let inside = number != 0 && number < self.blocks;
-        inside.then(|| number.checked_mul(self.block_size)).flatten().ok_or(CORRUPT)
+        inside.then(|| number.checked_mul(self.block_size)).flatten().ok_or(Error::Corrupt)
     }
 
     /// Where an inode lies: its group's descriptor knows the table. Also says that adding an offset
     /// within a block cannot overflow.
-    fn inode_offset(&self, inode: u32) -> Result<u64, Errno> {
-        let (group, index) = self.place_of(inode)?;
+    fn inode_offset(&self, inode: u32) -> Result<u64, Error> {
+        let (group, index) = self.group_and_index(inode)?;
         let raw = self.descriptor(group)?;
         let table =
-            wide(u32_at(&raw, descriptor::INODE_TABLE_LO)?, u32_at(&raw, descriptor::INODE_TABLE_HI)?);
+            wide(u32_at(&raw, group_desc::BG_INODE_TABLE_LO)?, u32_at(&raw, group_desc::BG_INODE_TABLE_HI)?);
         let offset = u64::from(index) * u64::from(self.inode_size);
-        let block = table.checked_add(offset / self.block_size).ok_or(CORRUPT)?;
+        let block = table.checked_add(offset / self.block_size).ok_or(Error::Corrupt)?;
         Ok(self.block_offset(block)? + offset % self.block_size)
     }
 
     /// Whether its group says right now that an inode is in use.
-    pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Errno> {
-        let (number, index) = self.place_of(inode)?;
+    pub(super) fn is_in_use(&self, inode: u32) -> Result<bool, Error> {
+        let (number, index) = self.group_and_index(inode)?;
         let raw = self.descriptor(number)?;
-        let size = usize::from(self.descriptor_size).min(raw.len());
+        let size = usize::from(self.desc_size).min(raw.len());
         let group = Group::new(self, raw.get(..size).unwrap_or_default(), number)?;
         let mut byte = [0];
         self.read(group.bitmap, u64::from(index / 8), &mut byte)?;
         Ok(index < group.used && byte[0] >> (index % 8) & 1 == 1)
     }
 
-    /// The group of an inode, and its place in that group's table.
-    fn place_of(&self, inode: u32) -> Result<(u32, u32), Errno> {
-        let place =
+    /// The group of an inode, and its index in that group's table.
+    fn group_and_index(&self, inode: u32) -> Result<(u32, u32), Error> {
+        let both =
             ((inode.wrapping_sub(1)) / self.inodes_per_group, inode.wrapping_sub(1) % self.inodes_per_group);
-        self.is_inode(inode).then_some(place).ok_or(CORRUPT)
+        self.is_inode(inode).then_some(both).ok_or(Error::Corrupt)
     }
 
     /// A group's descriptor as it is right now; what it is too short to have is zero.
-    fn descriptor(&self, group: u32) -> Result<[u8; descriptor::LARGE as usize], Errno> {
-        let mut raw = [0; descriptor::LARGE as usize];
-        let size = usize::from(self.descriptor_size).min(raw.len());
+    fn descriptor(&self, group: u32) -> Result<[u8; group_desc::EXT4_MIN_DESC_SIZE_64BIT as usize], Error> {
+        let mut raw = [0; group_desc::EXT4_MIN_DESC_SIZE_64BIT as usize];
+        let size = usize::from(self.desc_size).min(raw.len());
         self.device.read_at(self.descriptor_offset(group.into())?, &mut raw[..size])?;
         Ok(raw)
     }
 
     /// How many groups there are. The kernel makes sure that there are as many inodes as they have
     /// room for, and that a group's bitmap fits a block (`ext4_check_geometry`, fs/ext4/super.c).
-    pub(super) fn group_count(&self) -> Result<u32, Errno> {
+    pub(super) fn group_count(&self) -> Result<u32, Error> {
         let count = self.inodes / self.inodes_per_group;
         let blocks = self.blocks.saturating_sub(self.first_data_block);
         let fits = self.inodes.is_multiple_of(self.inodes_per_group)
             && u64::from(self.inodes_per_group) <= self.block_size * 8
             && u64::from(count) == blocks.div_ceil(self.blocks_per_group);
-        fits.then_some(count).ok_or(CORRUPT)
+        fits.then_some(count).ok_or(Error::Corrupt)
     }
 
     /// Where a group's descriptor lies.
-    fn descriptor_offset(&self, group: u64) -> Result<u64, Errno> {
-        let size = u64::from(self.descriptor_size);
+    fn descriptor_offset(&self, group: u64) -> Result<u64, Error> {
+        let size = u64::from(self.desc_size);
         let per_block = self.block_size / size;
         Ok(self.block_offset(self.descriptor_block(group)?)? + group % per_block * size)
     }
 
     /// The block in which a group's descriptor lies: `descriptor_loc` in fs/ext4/super.c.
-    pub(super) fn descriptor_block(&self, group: u64) -> Result<u64, Errno> {
-        let per_block = self.block_size / u64::from(self.descriptor_size);
+    pub(super) fn descriptor_block(&self, group: u64) -> Result<u64, Error> {
+        let per_block = self.block_size / u64::from(self.desc_size);
         let number = group / per_block;
-        let block = match self.first_meta_group {
+        let block = match self.first_meta_bg {
             Some(first) if number >= first => self.meta_descriptor_block(number * per_block),
             _ => Some(superblock::START / self.block_size + 1 + number),
         };
-        block.ok_or(CORRUPT)
+        block.ok_or(Error::Corrupt)
     }
 
     /// With `meta_bg` descriptors lie in the first of the groups that they describe, behind the
@@ -505,10 +416,10 @@ impl<'a> Volume<'a> {
     /// How many blocks at the beginning of a group are taken by the superblock, by descriptors, and by
     /// room for so many more blocks of them: `ext4_bg_num_gdb` (fs/ext4/balloc.c).
     pub(super) fn fixed_blocks(&self, group: u64, reserved: u64) -> u64 {
-        let per_block = self.block_size / u64::from(self.descriptor_size);
+        let per_block = self.block_size / u64::from(self.desc_size);
         let (meta, backup) = (group / per_block, self.has_backup(group));
         let all = u64::from(self.inodes / self.inodes_per_group).div_ceil(per_block);
-        let descriptors = match self.first_meta_group {
+        let descriptors = match self.first_meta_bg {
             Some(first) if meta >= first => u64::from([0, 1, per_block - 1].contains(&(group % per_block))),
             first if backup => first.map_or(all, |first| all.min(first)),
             _ => 0,

@@ -1,23 +1,19 @@
 //! What sysfs tells of block devices: their size, and the file behind a loop device.
 
-use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 
-use super::{Device, Image};
-use crate::filesystems::Part;
+use crate::filesystems::driver::MemberDevice;
 use crate::model::bytes::Bytes;
-use crate::mounts::device;
+use crate::model::limits::{Device, Image};
+use crate::mounts::{device, reach};
+use crate::sys::Dev;
 use crate::sys::loop_device::{BackingFile, backing_file};
 use crate::sys::stat::statx_fd;
-use crate::sys::{Dev, scout};
 
 /// sysfs counts sectors of that many bytes, whatever the device's are.
 const SECTOR: u64 = 512;
@@ -27,7 +23,7 @@ fn directory(dev: Dev) -> PathBuf {
 }
 
 /// The number that a file of sysfs holds.
-pub(super) fn number(path: &Path) -> Option<u64> {
+pub(in crate::filesystems) fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
@@ -36,18 +32,18 @@ fn size(directory: &Path) -> Option<u64> {
 }
 
 /// How large a device is.
-pub(super) fn capacity(dev: Dev) -> Option<Bytes> {
+pub(in crate::filesystems) fn capacity(dev: Dev) -> Option<Bytes> {
     size(&directory(dev)).map(Bytes)
 }
 
 /// The devices that a filesystem is on, as large as they are.
-pub(super) fn all(parts: &[Part]) -> Vec<Device> {
-    let known = |part: &Part| {
-        let dev = part.dev?;
+pub(super) fn all(members: &[MemberDevice]) -> Vec<Device> {
+    let known = |member: &MemberDevice| {
+        let dev = member.dev?;
         let node = device::path(dev)?;
-        Some(Device { number: part.number, node, size: capacity(dev)?, used: part.size })
+        Some(Device { number: member.number, node, size: capacity(dev)?, used: member.size })
     };
-    parts.iter().filter_map(known).collect()
+    members.iter().filter_map(known).collect()
 }
 
 /// The file behind a loop device or a partition of one, if that can be seen from here. The name alone
@@ -58,11 +54,7 @@ pub(super) fn image(dev: Dev, timeout: Duration) -> Option<Image> {
     let whole = if own.join("partition").exists() { own.join("..") } else { own };
     let settings = whole.join("loop");
     let BackingFile::Named(path) = backing_file(&whole)? else { return None };
-    let name = CString::new(path.as_os_str().as_bytes()).ok()?;
-    if scout::answers(&name, timeout) != Ok(true) {
-        return None;
-    }
-    let file = open(name.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let file = reach::open(&path, timeout)?.ok()?;
     let stat = statx_fd(file.as_fd()).ok()?;
     let length = stat.size.checked_sub(number(&settings.join("offset"))?)?;
     let length = match number(&settings.join("sizelimit"))? {
@@ -76,6 +68,6 @@ pub(super) fn image(dev: Dev, timeout: Duration) -> Option<Image> {
     Some(Image {
         path,
         holes: Bytes(stat.size.saturating_sub(stat.allocated)),
-        available: Bytes(host.blocks_available().saturating_mul(host.fragment_size())),
+        available: Bytes::claimed(host.blocks_available().saturating_mul(host.fragment_size())),
     })
 }

@@ -1,56 +1,15 @@
-//! Quotas that are used up or nearly so: of users, groups and projects by quotactl(2), of btrfs's
-//! subvolumes by sysfs. Quotas that are only counted and not enforced are not asked for.
+//! Quotas of users, groups and projects that are used up or nearly so, by quotactl(2). Quotas that are only counted and not enforced are not asked for.
 
-use std::fs;
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, getegid, geteuid, getgroups};
 
-use super::{chunks, device};
-use crate::filesystems::Btrfs;
+use crate::model::limits::{Amount, Owner, Quota};
 use crate::mounts::Mount;
 use crate::sys::accounts::Accounts;
 use crate::sys::quota::{self, Kind};
-
-/// One thing of which no more than a certain amount may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quota {
-    /// Whose.
-    pub owner: Owner,
-    /// Of what, and how much.
-    pub amount: Amount,
-    /// In the unit of the amount.
-    pub used: u64,
-    /// The limit that has been reached, or nearly so.
-    pub limit: u64,
-    /// Whether more is refused now.
-    pub refuses: bool,
-}
-
-/// Whose quota it is, by name, or by number where there is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// A user's.
-    User(String),
-    /// A group's.
-    Group(String),
-    /// That of a project, the directories marked as such.
-    Project(u32),
-    /// A btrfs qgroup's: `0/256`.
-    Qgroup(String),
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amount {
-    /// Space.
-    Bytes,
-    /// Files and directories.
-    Inodes,
-}
 
 /// The kinds of quota, with the options by which a mount says that it enforces them (ext4(5), xfs(5),
 /// tmpfs(5)).
@@ -65,15 +24,7 @@ const BLOCK: u64 = 64 << 10;
 
 /// The quotas of which less than one percent is left, or that are beyond their soft limit. Names are looked
 /// up for no longer than `timeout`.
-pub(super) fn short(
-    mount: &Mount,
-    root: BorrowedFd<'_>,
-    btrfs: Option<&Btrfs>,
-    timeout: Duration,
-) -> Vec<Quota> {
-    if let Some(btrfs) = btrfs {
-        return qgroups(btrfs).unwrap_or_default();
-    }
+pub(super) fn short(mount: &Mount, root: BorrowedFd<'_>, timeout: Duration) -> Vec<Quota> {
     let enforced = KINDS.iter().filter(|(_, options)| options.iter().any(|option| mount.has_option(option)));
     let accounts = Accounts::until(timeout);
     enforced.flat_map(|&(kind, _)| of_kind(root, kind, &accounts)).collect()
@@ -133,11 +84,11 @@ fn reached(amount: Amount, part: &quota::Amount, now: u64) -> Option<(u64, bool)
     beyond.then_some((part.soft, part.grace_ends > 0 && part.grace_ends <= now))
 }
 
-fn is_short(used: u64, limit: u64) -> bool {
+pub(in crate::filesystems) fn is_short(used: u64, limit: u64) -> bool {
     limit.saturating_sub(used).saturating_mul(100) < limit
 }
 
-fn is_used_up(amount: Amount, used: u64, limit: u64) -> bool {
+pub(in crate::filesystems) fn is_used_up(amount: Amount, used: u64, limit: u64) -> bool {
     let left = limit.saturating_sub(used);
     match amount {
         Amount::Bytes => left < BLOCK,
@@ -151,28 +102,6 @@ fn owner(kind: Kind, id: u32, accounts: &Accounts) -> Owner {
         Kind::Group => Owner::Group(accounts.group(id)),
         Kind::Project => Owner::Project(id),
     }
-}
-
-/// The qgroups of a btrfs filesystem (fs/btrfs/sysfs.c, Linux 5.9).
-fn qgroups(btrfs: &Btrfs) -> Option<Vec<Quota>> {
-    let groups = fs::read_dir(chunks::directory(btrfs).join("qgroups")).ok()?.flatten();
-    Some(groups.filter_map(|group| qgroup(&group.path())).collect())
-}
-
-/// A directory `0_256` with a number in each of its files.
-fn qgroup(directory: &Path) -> Option<Quota> {
-    /// `BTRFS_QGROUP_LIMIT_MAX_RFER` and `_EXCL` (include/uapi/linux/btrfs.h).
-    const LIMITS: [(u64, &str, &str); 2] =
-        [(1, "referenced", "max_referenced"), (2, "exclusive", "max_exclusive")];
-    let value = |name: &str| device::number(&PathBuf::from(directory).join(name));
-    let name = directory.file_name()?.to_str()?.replace('_', "/");
-    let flags = value("limit_flags")?;
-    LIMITS.iter().filter(|(flag, ..)| flags & flag != 0).find_map(|(_, used, limit)| {
-        let (used, limit) = (value(used)?, value(limit)?);
-        let refuses = is_used_up(Amount::Bytes, used, limit);
-        let owner = Owner::Qgroup(name.clone());
-        is_short(used, limit).then_some(Quota { owner, amount: Amount::Bytes, used, limit, refuses })
-    })
 }
 
 #[cfg(test)]

@@ -12,17 +12,15 @@ use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 
 use super::tasks::{Tasks, inode_in, tasks};
+use crate::holders::patience::Patience;
 use crate::holders::places::Places;
 use crate::model::capability::{Capability, Effective};
 use crate::model::deleted::{KernelHolder, KernelVia, MountedAt};
+use crate::model::traits::TraitsOf;
 use crate::mounts::mountinfo;
+use crate::sys::magic::{self, BINFMTFS_MAGIC, EROFS_SUPER_MAGIC_V1, TRACEFS_MAGIC};
 use crate::sys::stat::{Stat, statx_fd};
 use crate::sys::{Dev, mount_namespace, scout};
-
-/// include/uapi/linux/magic.h.
-const BINFMTFS_MAGIC: u64 = 0x4249_4e4d;
-const TRACEFS_MAGIC: u64 = 0x7472_6163;
-const EROFS_SUPER_MAGIC_V1: u64 = 0xe0f5_e1e2;
 
 /// A mount namespace with mounts of interest.
 #[derive(Debug)]
@@ -117,25 +115,26 @@ impl Namespaces {
 
 impl Namespace {
     /// Opens paths in it with `O_PATH`.
-    pub(super) fn open(&self, paths: &[&Path], timeout: Duration) -> Vec<Result<OwnedFd, Errno>> {
+    pub(super) fn open(&self, paths: &[&Path], patience: &Patience) -> Vec<Result<OwnedFd, Errno>> {
         let from_here = |path: &&Path| {
             let path = [self.root.as_os_str().as_bytes(), path.as_os_str().as_bytes()].concat();
             CString::new(path).unwrap_or_default()
         };
         let names: Vec<CString> = paths.iter().map(from_here).collect();
-        let opened = scout::open_each(self.entry.as_ref().map(AsFd::as_fd), &names, timeout);
+        let entry = self.entry.as_ref().map(AsFd::as_fd);
+        let opened = patience.spend(|timeout| scout::open_each(entry, &names, timeout));
         opened.unwrap_or_else(|errno| paths.iter().map(|_| Err(errno)).collect())
     }
 
     /// Whether a mount in it is what is seen at its mount point.
-    pub(super) fn shows(&self, mounted: &Mounted, timeout: Duration) -> bool {
-        let opened = self.open(&[&mounted.point], timeout).pop().unwrap_or(Err(Errno::ENOENT));
+    pub(super) fn shows(&self, mounted: &Mounted, patience: &Patience) -> bool {
+        let opened = self.open(&[&mounted.point], patience).pop().unwrap_or(Err(Errno::ENOENT));
         opened.and_then(|fd| statx_fd(fd.as_fd())).is_ok_and(|stat| mounted.is_shown_by(&stat))
     }
 
     /// Whether a path leads nowhere in it.
-    pub(super) fn lacks(&self, path: &Path, timeout: Duration) -> bool {
-        let opened = self.open(&[path], timeout);
+    pub(super) fn lacks(&self, path: &Path, patience: &Patience) -> bool {
+        let opened = self.open(&[path], patience);
         matches!(opened.first(), Some(Err(Errno::ENOENT | Errno::ENOTDIR)))
     }
 }
@@ -190,18 +189,13 @@ impl Reader<'_> {
 
     fn of_process(&mut self, process: &Path, root: PathBuf, inode: Option<u64>) {
         let mut mounts = Vec::new();
-        for mount in mountinfo::parse(&fs::read(process.join("mountinfo")).unwrap_or_default()) {
-            let magic = match mount.fstype.as_str() {
-                "binfmt_misc" => BINFMTFS_MAGIC,
-                "tracefs" => TRACEFS_MAGIC,
-                "erofs" => EROFS_SUPER_MAGIC_V1,
-                _ => 0,
-            };
+        let table = fs::read(process.join("mountinfo")).unwrap_or_default();
+        for mount in mountinfo::parse(&table, TraitsOf::default()) {
             let (path, point) = (mount.root.as_os_str().as_bytes(), mount.mountpoint.as_os_str().as_bytes());
             let seen = Described {
                 id: mount.id,
                 dev: mount.dev,
-                magic,
+                magic: magic::of_type(&mount.fstype),
                 root: path,
                 point,
                 source: mount.source.as_bytes(),

@@ -5,29 +5,29 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::Claim;
 use super::namespaces::{Interest, Mounted, Namespace, Namespaces};
+use crate::holders::patience::Patience;
 use crate::model::deleted::{KernelHolder, KernelVia};
 use crate::sys::detached::within;
 use crate::sys::stat::statx_fd;
 use crate::sys::{getdents, scout};
 
 /// All that is registered in any of the namespaces.
-pub(super) fn read(namespaces: &Namespaces, timeout: Duration) -> Vec<Claim> {
+pub(super) fn read(namespaces: &Namespaces, patience: &Patience) -> Vec<Claim> {
     let mut claims = Vec::new();
     for (number, namespace) in namespaces.iter().enumerate() {
         for mounted in &namespace.mounts {
             let found = match &mounted.interest {
                 Interest::Deleted { .. } => continue,
-                Interest::BinfmtMisc => kept_interpreters(namespace, mounted, timeout),
-                Interest::Tracefs => probed_files(namespace, mounted, timeout),
+                Interest::BinfmtMisc => kept_interpreters(namespace, mounted, patience),
+                Interest::Tracefs => probed_files(namespace, mounted, patience),
                 Interest::Image { file } => {
                     let mut hold = namespaces.hold(namespace, mounted);
-                    if !namespace.shows(mounted, timeout) {
+                    if !namespace.shows(mounted, patience) {
                         hold.mounted = None;
                     }
                     vec![(file.clone(), hold)]
@@ -42,14 +42,15 @@ pub(super) fn read(namespaces: &Namespaces, timeout: Duration) -> Vec<Claim> {
 
 /// The root of that mount, if no other lies over it. On the way to it nothing is mounted: an automount is not
 /// triggered by `O_PATH`.
-fn root(namespace: &Namespace, mounted: &Mounted, timeout: Duration) -> Result<OwnedFd, Errno> {
-    let opened = namespace.open(&[&mounted.point], timeout).pop().unwrap_or(Err(Errno::ENOENT))?;
+fn root(namespace: &Namespace, mounted: &Mounted, patience: &Patience) -> Result<OwnedFd, Errno> {
+    let opened = namespace.open(&[&mounted.point], patience).pop().unwrap_or(Err(Errno::ENOENT))?;
     if mounted.is_shown_by(&statx_fd(opened.as_fd())?) { Ok(opened) } else { Err(Errno::ENOENT) }
 }
 
 /// What is in these files of it; nothing for one that does not answer.
-fn contents(root: &OwnedFd, names: &[CString], timeout: Duration) -> Vec<Vec<u8>> {
-    let contents = scout::contents(root.as_fd(), names, timeout).unwrap_or_default();
+fn contents(root: &OwnedFd, names: &[CString], patience: &Patience) -> Vec<Vec<u8>> {
+    let contents =
+        patience.spend(|timeout| scout::contents(root.as_fd(), names, timeout)).unwrap_or_default();
     contents.into_iter().map(Result::unwrap_or_default).collect()
 }
 
@@ -57,28 +58,33 @@ fn contents(root: &OwnedFd, names: &[CString], timeout: Duration) -> Vec<Vec<u8>
 fn kept_interpreters(
     namespace: &Namespace,
     mounted: &Mounted,
-    timeout: Duration,
+    patience: &Patience,
 ) -> Vec<(PathBuf, KernelHolder)> {
-    let Ok(root) = root(namespace, mounted, timeout) else { return Vec::new() };
+    let Ok(root) = root(namespace, mounted, patience) else { return Vec::new() };
     let Ok(directory) = root.try_clone() else { return Vec::new() };
     // Whoever takes an entry out may wait for a server with the directory locked; that wait can be killed.
-    let names = within(timeout, move || {
+    let list = move || {
         let mut names = Vec::new();
         let listed = getdents::each(directory.as_fd(), c".", |entry| names.push(entry.name.to_owned()));
         listed.map(|()| names)
-    });
+    };
+    let names = patience.spend(|timeout| within(timeout, list));
     let Some(Ok(names)) = names else { return Vec::new() };
     let entry = |(name, text): (&CString, Vec<u8>)| {
         let name = name.to_string_lossy().into_owned();
         Some((kept_interpreter(&text)?, KernelHolder::new(KernelVia::BinfmtMisc, name)))
     };
-    names.iter().zip(contents(&root, &names, timeout)).filter_map(entry).collect()
+    names.iter().zip(contents(&root, &names, patience)).filter_map(entry).collect()
 }
 
 /// Files in which uprobes are set.
-fn probed_files(namespace: &Namespace, mounted: &Mounted, timeout: Duration) -> Vec<(PathBuf, KernelHolder)> {
-    let Ok(root) = root(namespace, mounted, timeout) else { return Vec::new() };
-    let text = contents(&root, &[c"uprobe_events".to_owned()], timeout).pop().unwrap_or_default();
+fn probed_files(
+    namespace: &Namespace,
+    mounted: &Mounted,
+    patience: &Patience,
+) -> Vec<(PathBuf, KernelHolder)> {
+    let Ok(root) = root(namespace, mounted, patience) else { return Vec::new() };
+    let text = contents(&root, &[c"uprobe_events".to_owned()], patience).pop().unwrap_or_default();
     let probe = |line| {
         let (name, path) = probed_file(line)?;
         Some((path, KernelHolder::new(KernelVia::Uprobe, name)))

@@ -3,17 +3,19 @@
 use std::path::Path;
 
 use super::{Evidence, Severity};
-use crate::filesystems::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
 use crate::model::bytes::{Bytes, Units, grouped};
 use crate::model::capacity::Capacity;
 use crate::model::escape;
+use crate::model::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
+use crate::model::traits::{Command, Operands, Tools};
 
 /// What the sentences call the filesystem.
-pub(super) struct Names {
-    fstype: String,
+pub(super) struct Names<'a> {
+    source: &'a Path,
+    path: &'a Path,
+    /// As a shell takes it.
     mountpoint: String,
-    source: String,
-    is_root: bool,
+    tools: Tools,
 }
 
 fn size(bytes: Bytes) -> String {
@@ -32,11 +34,20 @@ fn raised(bytes: Bytes) -> String {
 }
 
 pub(super) fn memory(used: Bytes, all: Bytes) -> String {
-    let percent = used.0.saturating_mul(100).checked_div(all.0).unwrap_or(0);
+    let percent = super::percent(used, all).unwrap_or(0);
     format!(
         "its files take up {} of memory or swap, {percent} % of the machine's {}, until they are deleted",
         size(used),
         size(all)
+    )
+}
+
+pub(super) fn absurd(whole: Bytes, free: Bytes) -> String {
+    format!(
+        "what it says of itself cannot be true: of {} {} are said to be free; figures that no filesystem can have \
+         are cut, and no sum can be right",
+        size(whole),
+        size(free)
     )
 }
 
@@ -53,28 +64,40 @@ pub(super) fn image(image: &Image, needed: Bytes) -> String {
 /// A filter (btrfs-balance(8)) that takes the chunks that are not fuller than the average, of which there
 /// is always one, and no more of them than it takes to get two back.
 fn balance(chunks: &Chunks) -> String {
-    let average = chunks.data_used.0.saturating_mul(100).checked_div(chunks.data.0).unwrap_or(0);
+    let average = super::percent(chunks.data_used, chunks.data).unwrap_or(0);
     let usage = average.min(98) + 1;
     let limit = 200_u64.div_ceil(100 - usage);
     format!("{usage},limit={limit}")
 }
 
-impl Names {
-    pub(super) fn of(evidence: &Evidence<'_>) -> Self {
+impl<'a> Names<'a> {
+    pub(super) fn of(evidence: &Evidence<'a>) -> Self {
         Self {
-            fstype: evidence.fstype.to_owned(),
+            source: evidence.source,
+            path: evidence.mountpoint,
             mountpoint: word(evidence.mountpoint),
-            source: word(evidence.source),
-            is_root: evidence.mountpoint == Path::new("/"),
+            tools: evidence.traits.tools,
         }
+    }
+
+    /// A command with what is mounted, where that is, and `number` put in; `None` where the filesystem has no
+    /// such command.
+    fn line(&self, command: Option<Command>, number: u64) -> Option<String> {
+        Some(command?.line(&Operands { device: self.source, mountpoint: self.path, number }))
     }
 
     /// How to have it checked, which takes that it is not mounted.
     fn check(&self) -> String {
-        if self.is_root {
-            "have it checked at the next start with fsck.mode=force on the kernel's command line".to_owned()
-        } else {
-            format!("unmount it and run `e2fsck -f {}`", self.source)
+        let is_root = self.path == Path::new("/");
+        match self.line(self.tools.repair, 1) {
+            Some(_) if is_root && self.tools.is_repaired_at_boot => {
+                "have it checked at the next start with fsck.mode=force on the kernel's command line"
+                    .to_owned()
+            }
+            Some(command) if is_root => format!("start another system and run `{command}`"),
+            Some(command) => format!("unmount it and run `{command}`"),
+            None if is_root => "have it checked from another system".to_owned(),
+            None => "unmount it and have it checked".to_owned(),
         }
     }
 
@@ -138,20 +161,17 @@ impl Names {
     }
 
     pub(super) fn inodes(&self, free: u64, all: u64) -> String {
-        let advice = if self.fstype == "tmpfs" {
-            let more = all.saturating_mul(2);
-            format!("`mount -o remount,nr_inodes={more} {}` allows more", self.mountpoint)
-        } else {
-            "each file takes one, so delete files, however small".to_owned()
+        let advice = match self.line(self.tools.add_inodes, all.saturating_mul(2)) {
+            Some(command) => format!("`{command}` allows more"),
+            None => "each file takes one, so delete files, however small".to_owned(),
         };
         format!("out of inodes, not of space: {free} of {all} inodes are free; {advice}")
     }
 
     pub(super) fn reserve(&self, capacity: &Capacity, is_large: bool) -> String {
-        let advice = if is_large {
-            format!("`tune2fs -m 1 {}` reserves 1 % only", self.source)
-        } else {
-            "delete files".to_owned()
+        let advice = match self.line(self.tools.shrink_reserve, 1) {
+            Some(command) if is_large => format!("`{command}` reserves 1 % only"),
+            _ => "delete files".to_owned(),
         };
         let whom = capacity.reserved_for;
         format!(
@@ -173,23 +193,24 @@ impl Names {
     }
 
     pub(super) fn directory(&self, path: &Path, length: Bytes, limit: Bytes) -> String {
+        let command = self.line(self.tools.unlimited_directories, 1);
+        let advice = command.map(|command| format!(": `{command}` lifts that")).unwrap_or_default();
         format!(
-            "the directory {} may not grow, its names take up {} and max_dir_size_kb allows {}: `mount -o \
-             remount,max_dir_size_kb=0 {}` lifts that",
+            "the directory {} may not grow, its names take up {} and max_dir_size_kb allows {}{advice}",
             escape::path(path),
             size(length),
             size(limit),
-            self.mountpoint
         )
     }
 
     pub(super) fn directory_index(&self, path: &Path, length: Bytes, percent: u64) -> String {
+        let command = self.line(self.tools.large_directories, 1);
+        let or = command.map(|command| format!(", or `{command}` and mount it anew")).unwrap_or_default();
         format!(
             "the directory {} may refuse new names, as they take up {} and its index is {percent} % full: \
-             spread its files over several directories, or `tune2fs -O large_dir {}` and mount it anew",
+             spread its files over several directories{or}",
             escape::path(path),
             size(length),
-            self.source
         )
     }
 
@@ -229,13 +250,11 @@ impl Names {
     }
 
     pub(super) fn never_grown(&self, device: &Device) -> String {
-        let command = match self.fstype.as_str() {
-            "xfs" => format!("xfs_growfs {}", self.mountpoint),
-            "btrfs" => format!("btrfs filesystem resize {}:max {}", device.number, self.mountpoint),
-            _ => format!("resize2fs {}", word(&device.node)),
-        };
+        let on = Operands { device: &device.node, mountpoint: self.path, number: device.number };
+        let command = self.tools.grow.map(|command| format!(": `{}` gives it the rest", command.line(&on)));
+        let advice = command.unwrap_or_default();
         format!(
-            "it takes up only {} of {}, which has {}: `{command}` gives it the rest",
+            "it takes up only {} of {}, which has {}{advice}",
             size(device.used),
             escape::path(&device.node),
             size(device.size)

@@ -1,8 +1,9 @@
 //! What is found from which figures. Whether the figures are read right, tests/findings.rs asks.
 
 use super::*;
-use crate::filesystems::limits::{Amount, Chunks, Device, Owner, Refusal};
-use crate::model::capacity::ReservedFor;
+use crate::model::capacity;
+use crate::model::limits::{Amount, Chunks, Device, Owner, Refusal};
+use crate::model::traits::{Command, Storage, Tools};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -26,7 +27,7 @@ fn roomy_figures() -> Figures {
 
 /// The same with other figures.
 fn capacity_of(figures: Figures) -> Capacity {
-    Capacity { figures, ..roomy() }
+    Capacity { figures, ..Capacity::default() }
 }
 
 /// 16 KiB nodes, and data of which a third is unused.
@@ -40,12 +41,36 @@ fn roomy_chunks() -> Chunks {
     }
 }
 
-fn found_on(fstype: &str, capacity: &Capacity, limits: &Limits) -> Vec<Finding> {
+/// What ext4's driver says of it.
+fn ext4() -> Traits {
+    Traits {
+        reserved_for: ReservedFor::Root,
+        unchecked_counters: true,
+        tools: Tools {
+            repair: Some(Command("e2fsck -f {device}")),
+            is_repaired_at_boot: true,
+            grow: Some(Command("resize2fs {device}")),
+            shrink_reserve: Some(Command("tune2fs -m 1 {device}")),
+            large_directories: Some(Command("tune2fs -O large_dir {device}")),
+            unlimited_directories: Some(Command("mount -o remount,max_dir_size_kb=0 {mountpoint}")),
+            ..Tools::default()
+        },
+        ..Traits::default()
+    }
+}
+
+fn in_memory() -> Traits {
+    let add_inodes = Some(Command("mount -o remount,nr_inodes={number} {mountpoint}"));
+    let tools = Tools { add_inodes, ..Tools::default() };
+    Traits { storage: Storage::Memory, tools, ..Traits::default() }
+}
+
+fn found_on(traits: Traits, capacity: &Capacity, limits: &Limits) -> Vec<Finding> {
     let longest = ("/srv/many\nnames".into(), Bytes(10 * MIB));
     find(&Evidence {
         mountpoint: Path::new("/srv/it's"),
         source: Path::new("/dev/sdb1"),
-        fstype,
+        traits,
         capacity,
         limits,
         longest_directory: Some(&longest),
@@ -76,20 +101,20 @@ fn nothing_is_told_of_a_healthy_filesystem() {
         snapshots: Some(7),
         ..Limits::default()
     };
-    for fstype in ["ext4", "xfs", "btrfs", "tmpfs"] {
-        assert_eq!(only(&found_on(fstype, &roomy(), &healthy)), None);
-        assert_eq!(only(&found_on(fstype, &roomy(), &Limits::default())), None);
+    for traits in [ext4(), in_memory(), Traits::default()] {
+        assert_eq!(only(&found_on(traits, &roomy(), &healthy)), None);
+        assert_eq!(only(&found_on(traits, &roomy(), &Limits::default())), None);
     }
     let full =
         capacity_of(Figures { available: Bytes(0), free: Bytes(0), reserved: Bytes(0), ..roomy_figures() });
-    assert_eq!(only(&found_on("ext4", &full, &Limits::default())), None, "of bytes, which the ledger tells");
+    assert_eq!(only(&found_on(ext4(), &full, &Limits::default())), None, "of bytes, which the ledger tells");
 }
 
 #[test]
 fn below_one_percent_of_the_inodes_is_told() {
     let with = |inodes, inodes_free| {
         only(&found_on(
-            "ext4",
+            ext4(),
             &capacity_of(Figures { inodes, inodes_free, ..roomy_figures() }),
             &Limits::default(),
         ))
@@ -100,37 +125,37 @@ fn below_one_percent_of_the_inodes_is_told() {
     assert_eq!(with(1000, 0), Some((FindingCode::InodesExhausted, Severity::Critical)));
     let full =
         capacity_of(Figures { inodes: 1000, inodes_free: 1, available: Bytes(GIB - 1), ..roomy_figures() });
-    assert_eq!(only(&found_on("xfs", &full, &Limits::default())), None, "of space, too");
+    assert_eq!(only(&found_on(Traits::default(), &full, &Limits::default())), None, "of space, too");
 }
 
 #[test]
 fn the_reserve_is_told_when_only_that_is_left() {
-    let with = |available: u64, fstype| {
+    let with = |available: u64, traits| {
         let capacity = capacity_of(Figures { available: Bytes(available), ..roomy_figures() });
-        found_on(fstype, &capacity, &Limits::default())
+        found_on(traits, &capacity, &Limits::default())
     };
     let told = Some((FindingCode::OnlyReserveLeft, Severity::Critical));
-    assert_eq!(only(&with(0, "ext4")), told);
-    assert_eq!(only(&with(MIB - 1, "ext2")), told);
-    assert_eq!(only(&with(MIB, "ext4")), None, "a megabyte is left");
-    assert_eq!(only(&with(0, "xfs")), None, "is nobody's");
+    assert_eq!(only(&with(0, ext4())), told);
+    assert_eq!(only(&with(MIB - 1, ext4())), told);
+    assert_eq!(only(&with(MIB, ext4())), None, "a megabyte is left");
+    assert_eq!(only(&with(0, Traits::default())), None, "is nobody's");
     assert_eq!(
-        with(0, "ext4")[0].message,
+        with(0, ext4())[0].message,
         "only what is reserved for root is left, 5.0 GiB of 100.0 GiB, and others can store nothing: \
          `tune2fs -m 1 /dev/sdb1` reserves 1 % only"
     );
     let theirs = Capacity {
-        reserved_for: ReservedFor { uid: None, gid: Some(7) },
+        reserved_for: capacity::ReserveOwner { uid: None, gid: Some(7) },
         ..capacity_of(Figures { available: Bytes(0), reserved: Bytes(GIB), ..roomy_figures() })
     };
-    let message = &found_on("ext3", &theirs, &Limits::default())[0].message;
+    let message = &found_on(ext4(), &theirs, &Limits::default())[0].message;
     assert!(message.contains("reserved for root and GID 7 is left, 1.0 GiB"), "{message}");
     assert!(message.ends_with("delete files"), "{message}");
 }
 
 #[test]
 fn errors_are_told_and_what_became_of_them() {
-    let with = |refuses, errors| found_on("ext4", &roomy(), &Limits { refuses, errors, ..Limits::default() });
+    let with = |refuses, errors| found_on(ext4(), &roomy(), &Limits { refuses, errors, ..Limits::default() });
     assert_eq!(only(&with(None, Some(1))), Some((FindingCode::ErrorsNoted, Severity::Warning)));
     for refusal in [Refusal::ReadOnly, Refusal::ShutDown] {
         let found = with(Some(refusal), Some(3));
@@ -146,7 +171,7 @@ fn metadata_is_full_when_it_cannot_grow_though_data_could() {
         let chunks =
             Chunks { metadata_left: Bytes(metadata_left), data_used: Bytes(data_used), ..roomy_chunks() };
         let chunks = Some(chunks);
-        found_on("btrfs", &roomy(), &Limits { chunks, ..Limits::default() })
+        found_on(Traits::default(), &roomy(), &Limits { chunks, ..Limits::default() })
     };
     let told = |severity| Some((FindingCode::MetadataFull, severity));
     assert_eq!(only(&with(8 * MIB - 1, 60 * GIB)), told(Severity::Critical));
@@ -167,12 +192,34 @@ fn metadata_is_full_when_it_cannot_grow_though_data_could() {
 }
 
 #[test]
+fn an_error_names_the_filesystems_own_repair_tool_or_none() {
+    let advice = |mountpoint: &str, repair: Option<&'static str>, is_repaired_at_boot| {
+        let tools = Tools { repair: repair.map(Command), is_repaired_at_boot, ..Tools::default() };
+        let limits = Limits { errors: Some(2), ..Limits::default() };
+        let found = find(&Evidence {
+            mountpoint: Path::new(mountpoint),
+            source: Path::new("/dev/sdb1"),
+            traits: Traits { tools, ..Traits::default() },
+            capacity: &roomy(),
+            limits: &limits,
+            longest_directory: None,
+        });
+        found[0].message.split_once(": ").unwrap().1.to_owned()
+    };
+    assert_eq!(advice("/srv", Some("mend {device}"), true), "unmount it and run `mend /dev/sdb1`");
+    assert!(advice("/", Some("mend {device}"), true).contains("fsck.mode=force"));
+    assert_eq!(advice("/", Some("mend {device}"), false), "start another system and run `mend /dev/sdb1`");
+    assert_eq!(advice("/", None, false), "have it checked from another system");
+    assert_eq!(advice("/srv", None, true), "unmount it and have it checked");
+}
+
+#[test]
 fn snapshots_are_told_when_space_is_short() {
     let with = |available, metadata_left, snapshots| {
         let capacity = capacity_of(Figures { available: Bytes(available), ..roomy_figures() });
         let chunks = Some(Chunks { metadata_left: Bytes(metadata_left), ..roomy_chunks() });
         let limits = Limits { chunks, snapshots, ..Limits::default() };
-        found_on("btrfs", &capacity, &limits)
+        found_on(Traits::default(), &capacity, &limits)
     };
     let told = Some((FindingCode::SnapshotsKept, Severity::Warning));
     let many = with(5 * GIB - 1, GIB, Some(1234));
@@ -191,7 +238,7 @@ fn snapshots_are_told_when_space_is_short() {
 fn a_directory_that_may_not_grow_is_told() {
     let with = |directory, directory_index| {
         let limits = Limits { directory, directory_index, ..Limits::default() };
-        found_on("ext4", &roomy(), &limits)
+        found_on(ext4(), &roomy(), &limits)
     };
     let at = |mib| Some(Bytes(mib * MIB));
     assert_eq!(only(&with(at(10), None)), Some((FindingCode::DirectoryAtLimit, Severity::Critical)));
@@ -211,7 +258,7 @@ fn a_directory_that_may_not_grow_is_told() {
 fn an_image_is_told_of_that_cannot_be_filled() {
     let with = |holes, available| {
         let image = Image { path: "/image".into(), holes: Bytes(holes), available: Bytes(available) };
-        only(&found_on("ext4", &roomy(), &Limits { image: Some(image), ..Limits::default() }))
+        only(&found_on(ext4(), &roomy(), &Limits { image: Some(image), ..Limits::default() }))
     };
     let told = |severity| Some((FindingCode::ImageWithoutSpace, severity));
     assert_eq!(with(50 * GIB, 0), told(Severity::Critical));
@@ -226,7 +273,7 @@ fn what_takes_up_memory_is_told() {
     let with = |available, memory| {
         let capacity = capacity_of(Figures { available: Bytes(available), ..roomy_figures() });
         let memory = Some(Bytes(memory * GIB));
-        found_on("tmpfs", &capacity, &Limits { memory, ..Limits::default() })
+        found_on(in_memory(), &capacity, &Limits { memory, ..Limits::default() })
     };
     let limit = with(0, 1000);
     assert_eq!(only(&limit), Some((FindingCode::MemoryLimitReached, Severity::Critical)));
@@ -247,7 +294,7 @@ fn the_worst_quota_is_told_with_how_many_more() {
         refuses,
     };
     let quotas = vec![quota(11 * MIB, false), quota(10 * MIB, true), quota(9 * MIB, false)];
-    let found = found_on("ext4", &roomy(), &Limits { quotas, ..Limits::default() });
+    let found = found_on(ext4(), &roomy(), &Limits { quotas, ..Limits::default() });
     assert_eq!(only(&found), Some((FindingCode::QuotaReached, Severity::Critical)));
     assert_eq!(
         found[0].message,
@@ -258,26 +305,28 @@ fn the_worst_quota_is_told_with_how_many_more() {
 
 #[test]
 fn a_device_with_room_is_told_and_how_to_use_it() {
-    let with = |fstype, used| {
+    let with = |grow: Option<&'static str>, used| {
+        let traits =
+            Traits { tools: Tools { grow: grow.map(Command), ..Tools::default() }, ..Traits::default() };
         let device = Device { number: 2, node: "/dev/sdc".into(), size: Bytes(10 * GIB), used: Bytes(used) };
-        found_on(fstype, &roomy(), &Limits { devices: vec![device], ..Limits::default() })
+        found_on(traits, &roomy(), &Limits { devices: vec![device], ..Limits::default() })
     };
-    for (fstype, command) in [
-        ("ext4", "`resize2fs /dev/sdc`"),
-        ("xfs", r"`xfs_growfs '/srv/it'\''s'`"),
-        ("btrfs", r"`btrfs filesystem resize 2:max '/srv/it'\''s'`"),
+    for (grow, command) in [
+        (Some("resize2fs {device}"), "has 10.0 GiB: `resize2fs /dev/sdc`"),
+        (Some("grow {number}:max {mountpoint}"), r"has 10.0 GiB: `grow 2:max '/srv/it'\''s'`"),
+        (None, "has 10.0 GiB"),
     ] {
-        let found = with(fstype, 9 * GIB);
+        let found = with(grow, 9 * GIB);
         assert_eq!(only(&found), Some((FindingCode::NeverGrown, Severity::Warning)));
         assert!(found[0].message.contains(command), "{found:?}");
     }
-    assert_eq!(only(&with("xfs", 10 * GIB - 50 * MIB)), None, "less than a percent");
+    assert_eq!(only(&with(None, 10 * GIB - 50 * MIB)), None, "less than a percent");
 }
 
 #[test]
 fn the_worst_comes_first() {
     let limits = Limits { errors: Some(1), ..Limits::default() };
-    let found = found_on("ext4", &capacity_of(Figures { inodes_free: 0, ..roomy_figures() }), &limits);
+    let found = found_on(ext4(), &capacity_of(Figures { inodes_free: 0, ..roomy_figures() }), &limits);
     let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [FindingCode::InodesExhausted, FindingCode::ErrorsNoted]);
 }

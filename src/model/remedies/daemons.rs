@@ -92,13 +92,13 @@ pub(super) fn warning(file: &DeletedFile) -> Option<&'static str> {
 fn is_library(file: &DeletedFile) -> bool {
     const PLACES: [&str; 4] = ["/usr", "/lib", "/lib64", "/opt"];
     let is_there = |path: &Path| PLACES.iter().any(|place| path.starts_with(place));
-    if !file.path.as_deref().is_some_and(is_there) {
+    if !file.name.path().is_some_and(is_there) {
         return false;
     }
-    let name = file.path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    let name = file.name.path().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
     extension(file) == "so" || name.contains(".so.")
 }
 
 fn extension(file: &DeletedFile) -> &str {
-    file.path.as_deref().and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default()
+    file.name.path().and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use crate::model::deleted::{
     DeletedSubvolume, DescriptorInfo, FileKind, Hold, Holder, KernelHolder, KernelVia, MountedAt,
     ProcessHolder, Via,
 };
+use crate::model::last_name::LastName;
 use crate::model::open_flags::OpenFlags;
 use crate::model::process::{Identity, Membership, Process, Program, Service};
 use crate::model::usage::Tally;
@@ -305,14 +306,14 @@ fn who_might_be_harmed_is_told_first() {
         all.into_iter().find_map(|remedy| remedy.warning).unwrap_or_default()
     };
     let service = |command: &str| held(4, 2, vec![log(5, command, Some("a.service"))]);
-    let named = |path: &str| DeletedFile { path: Some(path.into()), ..service("x") };
+    let named = |path: &str| DeletedFile { name: LastName::Told(path.into()), ..service("x") };
     assert!(warned(service("postgres")).contains("database"));
     assert!(warned(named("/var/places.sqlite")).contains("database"));
     assert!(warned(service("qemu-system-x86")).contains("virtual machine"));
     assert!(warned(named("/srv/a.qcow2")).contains("virtual machine"));
     let mapped = |path: &str| {
         let map = by(log(5, "java", Some("a.service")), Via::Mapping);
-        DeletedFile { path: Some(path.into()), ..held(4, 2, vec![map]) }
+        DeletedFile { name: LastName::Told(path.into()), ..held(4, 2, vec![map]) }
     };
     assert!(warned(mapped("/srv/index")).contains("mapped"));
     assert_eq!(warned(mapped("/usr/lib/libc.so.6")), "");

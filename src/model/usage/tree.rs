@@ -77,11 +77,27 @@ impl Records {
         Self { files: Largest::new(top), ..Self::default() }
     }
 
-    /// A directory with what it holds directly, its own blocks included.
-    pub(crate) fn directory(&mut self, id: Id, parent: Id, inode: u64, name: &[u8], side: Side, own: Tally) {
+    /// A directory with what it holds directly, its own blocks included. Returns its place in these records.
+    pub(crate) fn directory(
+        &mut self,
+        id: Id,
+        parent: Id,
+        inode: u64,
+        name: &[u8],
+        side: Side,
+        own: Tally,
+    ) -> usize {
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
         self.nodes.push(Node { id, parent, inode, name: (self.names.len(), length), side, own });
         self.names.extend_from_slice(&name[..usize::from(length)]);
+        self.nodes.len() - 1
+    }
+
+    /// What the directory at that place holds directly, now that it has been read.
+    pub(crate) fn holds(&mut self, place: usize, own: Tally) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.own = own;
+        }
     }
 
     /// How long the list of names of a visible directory is.

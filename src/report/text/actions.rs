@@ -127,8 +127,7 @@ fn copy(screen: &Screen<'_>, copied: &Copied) -> String {
 }
 
 fn name(screen: &Screen<'_>, file: &DeletedFile) -> String {
-    let never_named = || format!("(never named) inode {}", file.inode);
-    file.path.as_deref().map_or_else(never_named, |path| screen.path(path))
+    file.path.as_deref().map_or_else(|| file.without_name(), |path| screen.path(path))
 }
 
 /// `java 1841, descriptor 412, O_WRONLY|O_APPEND (kafka.service)`
@@ -169,6 +168,7 @@ mod tests {
     use super::*;
     use crate::model::bytes::Units;
     use crate::model::deleted::{self, DescriptorInfo, Hold, ProcessHolder};
+    use crate::model::last_name::LastName;
     use crate::model::open_flags::OpenFlags;
     use crate::model::process::{Membership, Process};
     use crate::report::text::Detail;
@@ -204,7 +204,7 @@ mod tests {
         let file = deleted::DeletedFile {
             inode: 4_063_241,
             bytes: Bytes(34_145_386_496),
-            path: path.map(Into::into),
+            name: path.map_or(LastName::Never, |path| LastName::Told(path.into())),
             held_by: vec![holder(descriptor, Some("kafka.service")), holder(deleted::Via::Mapping, None)],
             ..deleted::DeletedFile::default()
         };
@@ -267,6 +267,7 @@ mod tests {
             done: false,
             freed_bytes: None,
             regained_bytes: None,
+            appended_bytes: None,
             notes: vec!["It is mapped by java 1841, which will read zeros from now on.".to_owned()],
         };
         insta::assert_snapshot!("plan", render_plan(&plan, &style()));

@@ -56,7 +56,7 @@ fn sentence(screen: &mut Screen<'_>, filesystem: &Filesystem, scale: Scale) -> i
     let (used, visible) = (filesystem.capacity.used_bytes, filesystem.visible_bytes);
     let gap = scale.steps(filesystem.gap_bytes);
     if gap < 0 {
-        let (visible, gap) = (units.format(visible), scale.text_of(-gap));
+        let (visible, gap) = (units.format(visible), scale.text_of(gap.saturating_neg()));
         screen.sentence(&format!(
             "The files you can see add up to {visible}, {gap} more than the filesystem holds:"
         ));
@@ -84,11 +84,11 @@ fn apportion(total: i64, parts: &[Gap], scale: Scale) -> Vec<i64> {
     let (mut steps, remainders): (Vec<i64>, Vec<u128>) = parts.iter().map(|part| scale.floor(*part)).unzip();
     let mut order: Vec<usize> = (0..parts.len()).collect();
     order.sort_by_key(|&index| Reverse(remainders[index]));
-    let missing = total.saturating_sub(steps.iter().sum());
+    let missing = total.saturating_sub(steps.iter().fold(0, |sum: i64, steps| sum.saturating_add(*steps)));
     for index in order.iter().cycle().take(usize::try_from(missing).unwrap_or(0).min(parts.len() * 2)) {
         steps[*index] += 1;
     }
-    let excess = usize::try_from(-missing).unwrap_or(0).min(parts.len() * 2);
+    let excess = usize::try_from(missing.saturating_neg()).unwrap_or(0).min(parts.len() * 2);
     for index in order.iter().rev().cycle().take(excess) {
         steps[*index] -= 1;
     }
@@ -96,7 +96,7 @@ fn apportion(total: i64, parts: &[Gap], scale: Scale) -> Vec<i64> {
 }
 
 fn label(row: &Row, filesystem: &Filesystem) -> Cow<'static, str> {
-    let clones = matches!(filesystem.fstype.as_str(), "btrfs" | "xfs" | "zfs" | "bcachefs" | "ocfs2");
+    let clones = filesystem.traits.shared_extents;
     let label = match row.cause {
         Cause::Metadata => return format!("internal to {}", filesystem.fstype).into(),
         Cause::Visible => "visible",
@@ -138,7 +138,10 @@ fn note(screen: &Screen<'_>, row: &Row, filesystem: &Filesystem, scale: Scale) -
             format!("may be {}'s own data", screen.name(filesystem.fstype.as_bytes()))
         }
         Cause::Shared | Cause::Metadata => largest_part(row).to_owned(),
-        Cause::Unreachable => "nothing leads to it: e2fsck".to_owned(),
+        Cause::Unreachable => match filesystem.traits.tools.repair {
+            Some(command) => format!("nothing leads to it: {}", command.program()),
+            None => "nothing leads to it".to_owned(),
+        },
         Cause::Reservation => "data in memory".to_owned(),
         Cause::Visible | Cause::Unexplained => String::new(),
     }

@@ -24,7 +24,7 @@ pub(super) struct Context<'a> {
 /// told here only if this is the only one.
 pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, alone: bool, as_root: bool) {
     if filesystem.skipped.iter().any(|skipped| skipped.kind == Kind::Outside) {
-        let what = if filesystem.fstype == "overlay" {
+        let what = if filesystem.traits.is_overlay() {
             "This is an overlay. Its files are on a filesystem that cannot be seen from here:".to_owned()
         } else {
             format!("Only {} of this filesystem is mounted here:", screen.path(&filesystem.root))

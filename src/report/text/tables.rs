@@ -34,8 +34,7 @@ pub(super) fn deleted(screen: &mut Screen<'_>, files: &[DeletedFile], interval: 
     ];
     let names = &*screen;
     let row = |file: &&DeletedFile| {
-        let never_named = || format!("(never named) inode {}", file.inode);
-        let name = file.path.as_deref().map_or_else(never_named, |path| names.path(path));
+        let name = file.path.as_deref().map_or_else(|| file.without_name(), |path| names.path(path));
         let written = file.written.map(|written| ago(written, style.now)).unwrap_or_default();
         vec![
             style.units.format(file.bytes),

@@ -8,17 +8,19 @@ use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
-use crate::filesystems::limits::Limits;
 use crate::model::capacity::{self, Figures};
 use crate::model::deleted::{
     self, DescriptorInfo, Hold, KernelHolder, KernelVia, MountedAt, ProcessHolder, Reason,
 };
 use crate::model::findings::{Evidence, FindingCode, Severity, find};
+use crate::model::last_name::LastName;
 use crate::model::ledger::{Ledger, Views};
+use crate::model::limits::Limits;
 use crate::model::open_flags::OpenFlags;
 use crate::model::process;
 use crate::model::process::{Identity, Membership, Program, Service};
 use crate::model::remedies::{self, advise};
+use crate::model::traits::{ReservedFor, Traits};
 use crate::model::usage::{self, Tally};
 use crate::report::{
     self, Entry, Finding, Hidden, Method, Overlay, Remedy, Row, Run, SCHEMA_VERSION, Skipped, Tool,
@@ -33,7 +35,7 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_403_224)
 }
 
-fn style() -> Style {
+pub(super) fn style() -> Style {
     Style {
         width: 100,
         unicode: true,
@@ -73,7 +75,7 @@ fn file(
     deleted::DeletedFile {
         inode: 4_063_241,
         bytes: Bytes(tenths * TENTH),
-        path: Some(path.into()),
+        name: LastName::Told(path.into()),
         written: Some(now() - Duration::from_secs(age)),
         held_by: vec![deleted::Holder::Process(ProcessHolder { hold, process: Arc::new(process) })],
         ..deleted::DeletedFile::default()
@@ -106,7 +108,7 @@ fn tally(tenths: u64, inodes: u64) -> Tally {
 }
 
 /// A filesystem of 100 GiB with these views.
-fn filesystem(views: &Views, files: &[deleted::DeletedFile]) -> Filesystem {
+pub(super) fn filesystem(views: &Views, files: &[deleted::DeletedFile]) -> Filesystem {
     let ledger = Ledger::close(views);
     let hidden = views.hidden.map(|tally| usage::Hidden {
         mountpoint: "/var/lib/docker".into(),
@@ -128,6 +130,7 @@ fn filesystem(views: &Views, files: &[deleted::DeletedFile]) -> Filesystem {
         root: "/".into(),
         source: "/dev/nvme0n1p2".into(),
         fstype: "ext4".into(),
+        traits: Traits { reserved_for: ReservedFor::Root, ..Traits::default() },
         dev: "259:2".into(),
         overlay: None,
         capacity: Capacity::from(&capacity::Capacity { figures, ..capacity::Capacity::default() }),
@@ -163,7 +166,7 @@ fn run() -> Run {
     }
 }
 
-fn report(filesystems: Vec<Filesystem>) -> Report {
+pub(super) fn report(filesystems: Vec<Filesystem>) -> Report {
     Report { run: run(), filesystems }
 }
 
@@ -294,6 +297,7 @@ fn more_files_than_space() {
         Views { used: Bytes(56 * GIB), visible: tally(610, 900_000), unlinked: tally(5, 1), ..full_views() };
     let mut clones = filesystem(&views, &[file(5, 7, 3, "tail", "", "/x", 60)]);
     clones.fstype = "xfs".into();
+    clones.traits = Traits { shared_extents: true, ..Traits::default() };
     insta::assert_snapshot!(screen(&report(vec![clones]), &style()));
 }
 
@@ -333,7 +337,7 @@ fn several_filesystems_one_dead_one_interrupted() {
     let found = find(&Evidence {
         mountpoint: &inodes.mountpoint,
         source: &inodes.source,
-        fstype: &inodes.fstype,
+        traits: inodes.traits,
         capacity: &capacity::Capacity { figures, ..capacity::Capacity::default() },
         limits: &Limits::default(),
         longest_directory: None,

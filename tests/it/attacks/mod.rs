@@ -2,9 +2,13 @@
 //! or is a relative of one that was.
 
 mod advice;
+mod counters;
+mod damage;
 mod flat;
 mod least_privilege;
+mod names;
 mod output;
 mod recover;
+mod release;
 mod streams;
 mod waits;

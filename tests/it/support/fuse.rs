@@ -43,6 +43,27 @@ pub(crate) struct Fuse {
     server: Option<Handle>,
 }
 
+/// What a server says of its filesystem.
+#[derive(Clone, Copy)]
+pub(crate) struct Claims {
+    /// Down to which depth there are directories.
+    pub(crate) deepest: u64,
+    /// `f_blocks`, `f_bfree`, `f_bavail`, `f_files`, `f_ffree`.
+    pub(crate) counters: [u64; 5],
+    /// `f_frsize`.
+    pub(crate) unit: u32,
+    /// `st_size` and `st_blocks` of everything in it.
+    pub(crate) size: u64,
+    pub(crate) blocks: u64,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        let counters = [1 << 20, 1 << 18, 1 << 18, 1 << 20, 1 << 19];
+        Self { deepest: 1, counters, unit: 4096, size: 4096, blocks: 8 }
+    }
+}
+
 /// The other side of a server's thread.
 struct Handle {
     walked: Receiver<()>,
@@ -60,6 +81,12 @@ impl Fuse {
 
     /// A tree without an end.
     pub(crate) fn endless(at: &Path) -> Self {
+        // 4 GiB in blocks of 4096 bytes, a quarter of them free.
+        Self::claiming(at, Claims { deepest: DEPTH, ..Claims::default() })
+    }
+
+    /// A tree that says of itself what is given.
+    pub(crate) fn claiming(at: &Path, claims: Claims) -> Self {
         let connection = connect(at);
         let (stop, running) = std::io::pipe().unwrap();
         let (sender, walked) = channel();
@@ -71,6 +98,7 @@ impl Fuse {
             walked: sender,
             nodes: 1,
             links: 1,
+            claims,
         };
         let thread = thread::spawn(move || server.serve());
         Self {
@@ -136,6 +164,7 @@ struct Server {
     nodes: u64,
     /// How many names each file has.
     links: u32,
+    claims: Claims,
 }
 
 impl Server {
@@ -164,7 +193,7 @@ impl Server {
             let answer = match code {
                 FORGET | BATCH_FORGET | INTERRUPT | READ => continue,
                 INIT => Ok(init()),
-                STATFS => Ok(statfs()),
+                STATFS => Ok(self.claims.statfs()),
                 GETATTR => Ok([words(&[0, 0]), self.attributes(node)].concat()),
                 UNLINK => {
                     self.links = 0;
@@ -199,10 +228,10 @@ impl Server {
     }
 
     fn attributes(&self, node: u64) -> Vec<u8> {
-        let directory = depth(node) <= DEPTH;
+        let directory = depth(node) <= self.claims.deepest;
         let mode: u32 = if directory { 0o040_755 } else { 0o100_644 };
         let links: u32 = if directory { 2 } else { self.links };
-        let mut bytes = words(&[node, 4096, 8, 0, 0, 0]);
+        let mut bytes = words(&[node, self.claims.size, self.claims.blocks, 0, 0, 0]);
         for word in [0, 0, 0, mode, links, 0, 0, 0, 4096, 0] {
             bytes.extend(word.to_ne_bytes());
         }
@@ -215,7 +244,7 @@ impl Server {
         }
         let _ = self.walked.send(());
         let mut entries = vec![];
-        let directories = if depth(node) < DEPTH { FANOUT } else { 0 };
+        let directories = if depth(node) < self.claims.deepest { FANOUT } else { 0 };
         for index in 0..directories + FANOUT {
             let (letter, kind) = if index < directories { ('d', libc::DT_DIR) } else { ('f', libc::DT_REG) };
             let name = format!("{letter}{index}");
@@ -226,6 +255,17 @@ impl Server {
             entries.resize(entries.len().next_multiple_of(8), 0);
         }
         entries
+    }
+}
+
+impl Claims {
+    fn statfs(&self) -> Vec<u8> {
+        let mut bytes = words(&self.counters);
+        for word in [self.unit, 255, self.unit] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.resize(80, 0);
+        bytes
     }
 }
 
@@ -244,13 +284,7 @@ pub(super) fn init() -> Vec<u8> {
 }
 
 pub(super) fn statfs() -> Vec<u8> {
-    // 4 GiB in blocks of 4096 bytes, a quarter of them free.
-    let mut bytes = words(&[1 << 20, 1 << 18, 1 << 18, 1 << 20, 1 << 19]);
-    for word in [4096_u32, 255, 4096] {
-        bytes.extend(word.to_ne_bytes());
-    }
-    bytes.resize(80, 0);
-    bytes
+    Claims::default().statfs()
 }
 
 pub(super) fn words(words: &[u64]) -> Vec<u8> {

@@ -11,6 +11,7 @@ pub(crate) mod flat_fuse;
 pub(crate) mod fuse;
 pub(crate) mod held;
 pub(crate) mod holder;
+pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod loop_device;
 pub(crate) mod overlay;
@@ -94,6 +95,15 @@ pub(crate) fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         bytes.extend(id.to_le_bytes());
     }
     bytes
+}
+
+/// What GNU du counts where not all can be read, and what it complains of.
+pub(crate) fn du_of_damaged(path: &Path) -> (u64, String) {
+    let out =
+        Command::new("du").args(["-sx", "--block-size=1"]).arg(path).env("LC_ALL", "C").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    let total = text.split('\t').next().unwrap_or_default().parse().unwrap_or(0);
+    (total, String::from_utf8_lossy(&out.stderr).into_owned())
 }
 
 /// What GNU du counts: the oracle for every visible byte.

@@ -3,21 +3,19 @@
 
 use std::collections::BTreeSet;
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
-use super::groups::groups;
+use super::error::Error;
+use super::group_desc::groups;
 use super::iget::Iget;
 use super::inode::Inode;
-use super::inodes::in_use;
-use super::own::Role;
-use super::settle::settled_inodes;
+use super::inode_scan::in_use;
+use super::reread::recheck_inodes;
+use super::reserved_inodes::Role;
 use super::volume::Volume;
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 
 /// What it takes to open an inode by its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Nameless {
+pub(super) struct UnlinkedInode {
     pub(super) inode: u32,
     pub(super) generation: u32,
 }
@@ -25,21 +23,21 @@ pub(super) struct Nameless {
 /// Inodes without a name, and those of which that cannot be told. Some may be both: what is held is in the
 /// kernel's memory, whatever has become of it on the disk.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) nameless: Vec<Nameless>,
+pub(super) struct UnlinkedInodes {
+    pub(super) all: Vec<UnlinkedInode>,
     pub(super) damaged: Vec<Damaged>,
 }
 
 /// All inodes that are in use and have no name. Whatever was one during the whole call is among them;
 /// a few others are being made or freed at this moment.
-pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Errno> {
+pub(super) fn in_tables(volume: &Volume<'_>) -> Result<UnlinkedInodes, Error> {
     let iget = Iget::new(volume)?;
     let (mut nameless, mut doubtful, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups(volume)? {
-        in_use(volume, &group, &mut buffer, |number, inode| {
+        in_use(volume, &group, None, &mut buffer, |number, inode, _| {
             let role = Role::of(volume, number, inode);
             if role == Role::Nameless {
-                nameless.push(Nameless { inode: number, generation: inode.generation() });
+                nameless.push(UnlinkedInode { inode: number, generation: inode.generation() });
                 if iget.check(role, number, inode).is_err() {
                     doubtful.push(number);
                 }
@@ -47,32 +45,32 @@ pub(super) fn in_tables(volume: &Volume<'_>) -> Result<Found, Errno> {
             Ok(())
         })?;
     }
-    let damaged = settled_inodes(&iget, doubtful, |number, inode| {
+    let damaged = recheck_inodes(&iget, doubtful, |number, inode| {
         if Role::of(volume, number, inode) == Role::Nameless {
-            nameless.push(Nameless { inode: number, generation: inode.generation() });
+            nameless.push(UnlinkedInode { inode: number, generation: inode.generation() });
         }
         Ok(())
     })?;
     nameless.sort_unstable_by_key(|nameless| nameless.inode);
     nameless.dedup_by_key(|nameless| nameless.inode);
-    Ok(Found { nameless, damaged })
+    Ok(UnlinkedInodes { all: nameless, damaged })
 }
 
 /// Those that are noted as orphans.
-pub(super) fn of_orphans(volume: &Volume<'_>, orphans: BTreeSet<u32>) -> Result<Found, Errno> {
+pub(super) fn of_orphans(volume: &Volume<'_>, orphans: BTreeSet<u32>) -> Result<UnlinkedInodes, Error> {
     if orphans.is_empty() {
-        return Ok(Found::default());
+        return Ok(UnlinkedInodes::default());
     }
     let (mut nameless, mut doubtful) = (Vec::new(), Vec::new());
     let iget = Iget::new(volume)?;
     for number in orphans {
         let raw = volume.inode(number)?;
-        let inode = Inode::new(&raw).ok_or(CORRUPT)?;
-        nameless.push(Nameless { inode: number, generation: inode.generation() });
+        let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
+        nameless.push(UnlinkedInode { inode: number, generation: inode.generation() });
         let role = Role::of(volume, number, inode);
         if iget.check(role, number, inode).is_err() {
             doubtful.push(number);
         }
     }
-    Ok(Found { nameless, damaged: settled_inodes(&iget, doubtful, |_, _| Ok(()))? })
+    Ok(UnlinkedInodes { all: nameless, damaged: recheck_inodes(&iget, doubtful, |_, _| Ok(()))? })
 }

@@ -3,26 +3,11 @@
 //! (Documentation/ABI has none of it; fs/btrfs/sysfs.c).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::device::number;
-use crate::filesystems::Btrfs;
+use crate::filesystems::limits::device::number;
 use crate::model::bytes::Bytes;
-
-/// What has been handed out, and how full it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chunks {
-    /// All that is allocated for data.
-    pub data: Bytes,
-    /// What of it is in use.
-    pub data_used: Bytes,
-    /// What metadata can still grow by, in its chunks and in those that could still be allocated for it.
-    pub metadata_left: Bytes,
-    /// All that is allocated for metadata.
-    pub metadata: Bytes,
-    /// What a single operation may set aside of it at most before it begins.
-    pub operation: Bytes,
-}
+use crate::model::limits::Chunks;
 
 /// An operation sets aside a path through a tree for each item that it may touch, twice over
 /// (`btrfs_calc_insert_metadata_size`, fs/btrfs/fs.h), and as much again for what follows from that
@@ -30,27 +15,23 @@ pub struct Chunks {
 /// and a new file with 4 MiB, 384 and 256 nodes.
 const NODES_OF_AN_OPERATION: u64 = 512;
 
-/// Where sysfs has this filesystem.
-pub(super) fn directory(btrfs: &Btrfs) -> PathBuf {
-    Path::new("/sys/fs/btrfs").join(&btrfs.uuid)
-}
-
-/// What sysfs says; nothing where data and metadata share their chunks (`mkfs.btrfs --mixed`).
-pub(super) fn read(btrfs: &Btrfs) -> Option<Chunks> {
-    let allocation = directory(btrfs).join("allocation");
+/// What the filesystem's directory in sysfs says; nothing where data and metadata share their chunks
+/// (`mkfs.btrfs --mixed`). `unallocated` is what is in no chunk yet, of each device.
+pub(super) fn read(sysfs: &Path, unallocated: &[Bytes]) -> Option<Chunks> {
+    let allocation = sysfs.join("allocation");
     let of = |part: &str| number(&allocation.join(part)).map(Bytes);
     let metadata = of("metadata/total_bytes")?;
     let spoken_for = [of("metadata/bytes_used"), of("metadata/bytes_readonly"), of("global_rsv_size")];
     let spoken_for: Option<Bytes> = spoken_for.into_iter().sum();
     let profiles = fs::read_dir(allocation.join("metadata")).ok()?.flatten();
     let profiles = profiles.filter_map(|entry| Profile::of(entry.file_name().to_str()?));
-    let allocatable = profiles.map(|profile| profile.allocatable(&btrfs.unallocated)).min();
+    let allocatable = profiles.map(|profile| profile.allocatable(unallocated)).min();
     Some(Chunks {
         data: of("data/total_bytes")?,
         data_used: of("data/bytes_used")?,
         metadata_left: metadata.saturating_sub(spoken_for?) + allocatable?,
         metadata,
-        operation: Bytes(number(&directory(btrfs).join("nodesize"))?.saturating_mul(NODES_OF_AN_OPERATION)),
+        operation: Bytes(number(&sysfs.join("nodesize"))?.saturating_mul(NODES_OF_AN_OPERATION)),
     })
 }
 

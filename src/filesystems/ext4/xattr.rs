@@ -3,9 +3,8 @@
 
 use std::iter;
 
-use nix::errno::Errno;
-
-use super::format::{CORRUPT, attribute, inode, u8_at, u16_at, u32_at};
+use super::error::Error;
+use super::format::{inode, u8_at, u16_at, u32_at, xattr_entry};
 use super::volume::{Volume, room};
 
 /// All that an inode or a block has.
@@ -30,26 +29,26 @@ pub(super) struct Entry<'a> {
 
 /// Those in an inode, given as it stands in its table; `None` where there are none.
 pub(super) fn in_inode(whole: &[u8]) -> Option<Attributes<'_>> {
-    let extra = usize::from(u16_at(whole, inode::EXTRA_SIZE).ok()?);
-    let header = whole.get(usize::from(inode::SMALLEST) + extra..)?;
-    let entries = behind(header, attribute::HEADER)?;
+    let extra = usize::from(u16_at(whole, inode::I_EXTRA_ISIZE).ok()?);
+    let header = whole.get(usize::from(inode::EXT4_GOOD_OLD_INODE_SIZE) + extra..)?;
+    let entries = behind(header, xattr_entry::HEADER)?;
     Some(Attributes { entries, base: entries })
 }
 
 /// Those in a block of attributes; `None` where it is none.
 fn in_block(block: &[u8]) -> Option<Attributes<'_>> {
-    Some(Attributes { entries: behind(block, attribute::BLOCK_HEADER)?, base: block })
+    Some(Attributes { entries: behind(block, xattr_entry::BLOCK_HEADER)?, base: block })
 }
 
 /// What follows a header that begins with the magic number.
 fn behind(header: &[u8], length: usize) -> Option<&[u8]> {
-    let is_one = u32_at(header, 0).is_ok_and(|magic| magic == attribute::MAGIC);
+    let is_one = u32_at(header, 0).is_ok_and(|magic| magic == xattr_entry::EXT4_XATTR_MAGIC);
     is_one.then(|| header.get(length..)).flatten()
 }
 
 impl<'a> Attributes<'a> {
     /// One after the other, up to the first that is damaged.
-    pub(super) fn entries(self) -> impl Iterator<Item = Result<Entry<'a>, Errno>> {
+    pub(super) fn entries(self) -> impl Iterator<Item = Result<Entry<'a>, Error>> {
         let mut rest = Some(self.entries);
         iter::from_fn(move || match next(rest.take()?) {
             Ok(None) => None,
@@ -57,7 +56,7 @@ impl<'a> Attributes<'a> {
                 rest = Some(behind);
                 Some(Ok(entry))
             }
-            Err(errno) => Some(Err(errno)),
+            Err(error) => Some(Err(error)),
         })
     }
 
@@ -81,11 +80,11 @@ impl<'a> Attributes<'a> {
 
     /// `first` is where values begin.
     fn is_sound_value(self, volume: &Volume<'_>, entry: Entry<'_>, first: usize) -> bool {
-        if entry.size > attribute::LARGEST_VALUE {
+        if entry.size > xattr_entry::EXT4_XATTR_SIZE_MAX {
             return false;
         }
         if entry.inode != 0 {
-            return volume.has_attribute_values() && volume.is_ordinary(entry.inode) && entry.size > 0;
+            return volume.has_ea_inodes() && volume.is_ordinary(entry.inode) && entry.size > 0;
         }
         let padded = entry.size.next_multiple_of(4) as usize;
         let end = usize::from(entry.offset).saturating_add(padded);
@@ -99,20 +98,20 @@ impl<'a> Attributes<'a> {
 }
 
 /// The first entry and what follows it.
-fn next(list: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, Errno> {
+fn next(list: &[u8]) -> Result<Option<(Entry<'_>, &[u8])>, Error> {
     // Four zero bytes end the list.
     if u32_at(list, 0)? == 0 {
         return Ok(None);
     }
-    let end = attribute::NAME + usize::from(u8_at(list, attribute::NAME_LENGTH)?);
+    let end = xattr_entry::E_NAME + usize::from(u8_at(list, xattr_entry::E_NAME_LEN)?);
     let entry = Entry {
-        index: u8_at(list, attribute::NAME_INDEX)?,
-        name: list.get(attribute::NAME..end).ok_or(CORRUPT)?,
-        offset: u16_at(list, attribute::VALUE_OFFSET)?,
-        inode: u32_at(list, attribute::VALUE_INODE)?,
-        size: u32_at(list, attribute::VALUE_SIZE)?,
+        index: u8_at(list, xattr_entry::E_NAME_INDEX)?,
+        name: list.get(xattr_entry::E_NAME..end).ok_or(Error::Corrupt)?,
+        offset: u16_at(list, xattr_entry::E_VALUE_OFFS)?,
+        inode: u32_at(list, xattr_entry::E_VALUE_INUM)?,
+        size: u32_at(list, xattr_entry::E_VALUE_SIZE)?,
     };
-    let behind = list.get(end.next_multiple_of(4)..).ok_or(CORRUPT)?;
+    let behind = list.get(end.next_multiple_of(4)..).ok_or(Error::Corrupt)?;
     Ok(Some((entry, behind)))
 }
 
@@ -123,20 +122,20 @@ pub(super) fn charged(volume: &Volume<'_>, attributes: Option<Attributes<'_>>) -
     // The kernel refuses larger ones (`check_xattrs`), and there can be none that the volume has no room for.
     let held = entries.filter(|entry| {
         volume.is_inode(entry.inode)
-            && entry.size <= attribute::LARGEST_VALUE
+            && entry.size <= xattr_entry::EXT4_XATTR_SIZE_MAX
             && u64::from(entry.size) <= volume.size()
     });
     held.map(|entry| volume.in_clusters(entry.size.into())).sum()
 }
 
 /// The same for the attributes in a block, which is read into `buffer`.
-pub(super) fn charged_in_block(volume: &Volume<'_>, block: u64, buffer: &mut Vec<u8>) -> Result<u64, Errno> {
-    let buffer = room(buffer, usize::try_from(volume.block_size).map_err(|_| CORRUPT)?);
+pub(super) fn charged_in_block(volume: &Volume<'_>, block: u64, buffer: &mut Vec<u8>) -> Result<u64, Error> {
+    let buffer = room(buffer, usize::try_from(volume.block_size).map_err(|_| Error::Corrupt)?);
     match volume.read(block, 0, buffer) {
         Ok(()) => Ok(charged(volume, in_block(buffer))),
         // It lies nowhere.
-        Err(CORRUPT) => Ok(0),
-        Err(errno) => Err(errno),
+        Err(Error::Corrupt) => Ok(0),
+        Err(error) => Err(error),
     }
 }
 
@@ -148,8 +147,8 @@ mod tests {
 
     /// A block with one entry for each of these inodes and sizes of values.
     fn block(values: &[(u32, u32)]) -> Vec<u8> {
-        let mut block = vec![0; attribute::BLOCK_HEADER];
-        block[..4].copy_from_slice(&attribute::MAGIC.to_le_bytes());
+        let mut block = vec![0; xattr_entry::BLOCK_HEADER];
+        block[..4].copy_from_slice(&xattr_entry::EXT4_XATTR_MAGIC.to_le_bytes());
         for (inode, size) in values {
             block.extend([3, 1, 0, 0]);
             block.extend(inode.to_le_bytes());
@@ -180,8 +179,8 @@ mod tests {
 
         #[test]
         fn anything_can_be_read(mut bytes in prop::collection::vec(any::<u8>(), 4..2000)) {
-            bytes[..4].copy_from_slice(&attribute::MAGIC.to_le_bytes());
-            prop_assert!(values(&bytes).len() * attribute::NAME <= bytes.len());
+            bytes[..4].copy_from_slice(&xattr_entry::EXT4_XATTR_MAGIC.to_le_bytes());
+            prop_assert!(values(&bytes).len() * xattr_entry::E_NAME <= bytes.len());
             for entry in in_block(&bytes).into_iter().flat_map(Attributes::entries).flatten() {
                 in_block(&bytes).and_then(|attributes| attributes.value(entry));
             }

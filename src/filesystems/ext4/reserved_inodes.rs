@@ -3,14 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use nix::errno::Errno;
-
-use super::attributes;
+use super::error::Error;
 use super::format::flag;
 use super::inode::Inode;
 use super::volume::Volume;
-use crate::filesystems::Term;
+use super::xattr;
 use crate::model::bytes::Bytes;
+use crate::model::ledger::Term;
 
 /// The root directory. Its number and the others that are fixed: fs/ext4/ext4.h, and
 /// `lib/ext2fs/ext2_fs.h` of e2fsprogs.
@@ -46,9 +45,9 @@ pub(super) enum Role {
     /// One that has lost its names, or never had any.
     Nameless,
     /// The value of extended attributes.
-    AttributeValue,
-    /// The filesystem's own.
-    Own(&'static str),
+    EaInode,
+    /// One of those that the filesystem keeps for itself.
+    Reserved(&'static str),
     /// None: it is just being made.
     Nothing,
 }
@@ -58,11 +57,11 @@ impl Role {
         if number == ROOT {
             return Self::Named;
         }
-        if let Some(name) = own_name(volume, number) {
-            return Self::Own(name);
+        if let Some(name) = reserved_name(volume, number) {
+            return Self::Reserved(name);
         }
-        if inode.has(flag::ATTRIBUTE_VALUE) {
-            Self::AttributeValue
+        if inode.has(flag::EA_INODE_FL) {
+            Self::EaInode
         } else if inode.links() > 0 {
             Self::Named
         } else if inode.mode() != 0 {
@@ -73,7 +72,7 @@ impl Role {
     }
 }
 
-fn own_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
+fn reserved_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
     let [users, groups, projects] = volume.quotas;
     let (journal, orphan_file) = (volume.journal, volume.orphan_file.unwrap_or(0));
     let told = [users, groups, projects, journal, orphan_file];
@@ -82,14 +81,14 @@ fn own_name(volume: &Volume<'_>, number: u32) -> Option<&'static str> {
         return None;
     }
     let names = [USER_QUOTA, GROUP_QUOTA, "project quota", JOURNAL_MAP, "orphan file"];
-    let mut own = told.into_iter().zip(names).chain(FIXED);
-    let name = own.find(|&(fixed, _)| fixed == number).map(|(_, name)| name);
+    let mut reserved = told.into_iter().zip(names).chain(FIXED);
+    let name = reserved.find(|&(fixed, _)| fixed == number).map(|(_, name)| name);
     name.or_else(|| (number < volume.first_inode).then_some("reserved inode"))
 }
 
 /// The amounts, in bytes.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct InternalUse {
     inodes: BTreeMap<&'static str, u64>,
     /// Values of extended attributes: what they take up, and what is charged to those whose inodes lead
     /// to them.
@@ -132,11 +131,11 @@ impl Shared {
     }
 }
 
-impl Own {
+impl InternalUse {
     pub(super) fn add(&mut self, volume: &Volume<'_>, role: Role, inode: Inode<'_>) {
         let allocated = inode.allocated(volume);
         match role {
-            Role::Own(name) => {
+            Role::Reserved(name) => {
                 let bytes = match name {
                     BAD_BLOCKS_MAP => 0,
                     // The blocks that it holds back for descriptors are outside of what `df` counts; the
@@ -147,7 +146,7 @@ impl Own {
                 };
                 self.count(name, bytes);
             }
-            Role::AttributeValue => {
+            Role::EaInode => {
                 self.values = self.values.saturating_add(allocated);
             }
             Role::Named | Role::Nameless => {
@@ -155,13 +154,13 @@ impl Own {
             }
             Role::Nothing => return,
         }
-        let block = inode.attribute_block(volume);
+        let block = inode.xattr_block(volume);
         if block != 0 {
             self.owners += 1;
             self.blocks.push(Shared::new(block));
         }
-        if volume.has_attribute_values() {
-            let charged = attributes::charged(volume, attributes::in_inode(inode.whole()));
+        if volume.has_ea_inodes() {
+            let charged = xattr::charged(volume, xattr::in_inode(inode.whole()));
             self.charged = self.charged.saturating_add(charged);
         }
     }
@@ -200,7 +199,7 @@ impl Own {
     }
 
     /// What files report, but share with others, or do not take up.
-    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Result<Vec<Term>, Errno> {
+    pub(super) fn shared(&mut self, volume: &Volume<'_>) -> Result<Vec<Term>, Error> {
         self.compact();
         let more = self.owners.saturating_sub(self.blocks.len() as u64);
         let charged = self.charged.saturating_add(self.charged_in_blocks(volume)?);
@@ -215,10 +214,10 @@ impl Own {
 
     /// What is charged for values that blocks of attributes lead to: to each inode that has the block. What
     /// the value's inode says of its references is no help: it counts the blocks, not their owners.
-    fn charged_in_blocks(&self, volume: &Volume<'_>) -> Result<u64, Errno> {
+    fn charged_in_blocks(&self, volume: &Volume<'_>) -> Result<u64, Error> {
         /// So many blocks are asked for at once.
         const AHEAD: usize = 64;
-        if !volume.has_attribute_values() {
+        if !volume.has_ea_inodes() {
             return Ok(0);
         }
         let (mut sum, mut buffer) = (0_u64, Vec::new());
@@ -227,7 +226,7 @@ impl Own {
                 volume.announce(block.block(), 0, volume.block_size);
             }
             for block in blocks {
-                let charged = attributes::charged_in_block(volume, block.block(), &mut buffer)?;
+                let charged = xattr::charged_in_block(volume, block.block(), &mut buffer)?;
                 sum = sum.saturating_add(charged.saturating_mul(block.owners()));
             }
         }

@@ -2,15 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::errno::Errno;
-
 use super::checksum::Owner;
-use super::format::{CORRUPT, extent, flag, u16_at, u32_at, wide};
+use super::error::Error;
+use super::format::{extent, flag, u16_at, u32_at, wide};
 use super::inode::Inode;
 use super::volume::Volume;
 
 /// The first pointers lead to blocks, the others to blocks of pointers: once, twice and three times.
-const DIRECT: usize = 12;
+pub(super) const DIRECT: usize = 12;
 
 /// Blocks of a file that follow each other on the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +27,10 @@ impl Budget {
         Self(AtomicU64::new(volume.blocks))
     }
 
-    fn take(&self, blocks: u64) -> Result<(), Errno> {
+    fn take(&self, blocks: u64) -> Result<(), Error> {
         let taken =
             self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(blocks));
-        taken.map(drop).map_err(|_| CORRUPT)
+        taken.map(drop).map_err(|_| Error::Corrupt)
     }
 }
 
@@ -42,7 +41,7 @@ pub(super) fn runs(
     inode: Inode<'_>,
     budget: &Budget,
     each: impl FnMut(Run),
-) -> Result<(), Errno> {
+) -> Result<(), Error> {
     walk(volume, number, inode, budget, each).map(drop)
 }
 
@@ -53,16 +52,16 @@ pub(super) fn walk(
     inode: Inode<'_>,
     budget: &Budget,
     each: impl FnMut(Run),
-) -> Result<u64, Errno> {
+) -> Result<u64, Error> {
     let end = inode.size(volume).div_ceil(volume.block_size);
     let run = Run { start: 0, length: 0 };
     let owner = volume.owner(number, inode.generation());
     let mut walk = Walk { volume, owner, budget, end, next: 0, nodes: 0, run, each };
     let map = inode.block();
-    if inode.has(flag::EXTENTS) {
-        walk.extents(Node::root(map)?)?;
+    if inode.has(flag::EXTENTS_FL) {
+        walk.extents(&Node::root(map)?)?;
     } else {
-        let (direct, indirect) = map.split_at_checked(DIRECT * 4).ok_or(CORRUPT)?;
+        let (direct, indirect) = map.split_at_checked(DIRECT * 4).ok_or(Error::Corrupt)?;
         walk.pointers(direct, 0)?;
         for (pointer, level) in indirect.chunks_exact(4).zip(1..) {
             walk.pointers(pointer, level)?;
@@ -89,7 +88,7 @@ struct Walk<'a, F> {
 }
 
 impl<F: FnMut(Run)> Walk<'_, F> {
-    fn extents(&mut self, node: Node<'_>) -> Result<(), Errno> {
+    fn extents(&mut self, node: &Node<'_>) -> Result<(), Error> {
         for entry in node.entries() {
             if entry.first >= self.end {
                 break;
@@ -97,13 +96,13 @@ impl<F: FnMut(Run)> Walk<'_, F> {
             if node.depth > 0 {
                 let child = self.child(entry.run.start)?;
                 if self.owner.is_some_and(|owner| !owner.has_extents(&child)) {
-                    return Err(CORRUPT);
+                    return Err(Error::Corrupt);
                 }
-                self.extents(Node::child(&child, node.depth - 1, entry.first)?)?;
+                self.extents(&Node::child(&child, node.depth - 1, entry.first)?)?;
                 continue;
             }
             if entry.first < self.next {
-                return Err(CORRUPT);
+                return Err(Error::Corrupt);
             }
             self.next = entry.first;
             // What has not been written holds nothing.
@@ -115,7 +114,7 @@ impl<F: FnMut(Run)> Walk<'_, F> {
     }
 
     /// `level` says through how many further blocks of pointers each pointer leads.
-    fn pointers(&mut self, pointers: &[u8], level: u32) -> Result<(), Errno> {
+    fn pointers(&mut self, pointers: &[u8], level: u32) -> Result<(), Error> {
         let covered = (self.volume.block_size / 4).pow(level);
         for pointer in pointers.chunks_exact(4) {
             if self.next >= self.end {
@@ -133,17 +132,17 @@ impl<F: FnMut(Run)> Walk<'_, F> {
         Ok(())
     }
 
-    fn child(&mut self, block: u64) -> Result<Vec<u8>, Errno> {
+    fn child(&mut self, block: u64) -> Result<Vec<u8>, Error> {
         self.budget.take(1)?;
         self.nodes += 1;
         self.volume.block(block)
     }
 
     /// The file goes on with these blocks.
-    fn add(&mut self, start: u64, length: u64) -> Result<(), Errno> {
+    fn add(&mut self, start: u64, length: u64) -> Result<(), Error> {
         let length = length.min(self.end - self.next);
         if start == 0 || start.checked_add(length).is_none_or(|end| end > self.volume.blocks) {
-            return Err(CORRUPT);
+            return Err(Error::Corrupt);
         }
         self.budget.take(length)?;
         self.next += length;
@@ -180,34 +179,34 @@ struct Entry {
 
 impl<'a> Node<'a> {
     /// The one in the inode.
-    fn root(map: &'a [u8]) -> Result<Self, Errno> {
-        let depth = u16_at(map, extent::DEPTH)?;
-        if depth > extent::DEEPEST { Err(CORRUPT) } else { Self::new(map, depth) }
+    fn root(map: &'a [u8]) -> Result<Self, Error> {
+        let depth = u16_at(map, extent::EH_DEPTH)?;
+        if depth > extent::EXT4_MAX_EXTENT_DEPTH { Err(Error::Corrupt) } else { Self::new(map, depth) }
     }
 
     /// One in a block of its own: `first` is what its parent says of where it begins.
-    fn child(block: &'a [u8], depth: u16, first: u64) -> Result<Self, Errno> {
+    fn child(block: &'a [u8], depth: u16, first: u64) -> Result<Self, Error> {
         let node = Self::new(block, depth)?;
         let begins = node.entries().next().is_none_or(|entry| entry.first == first);
-        begins.then_some(node).ok_or(CORRUPT)
+        begins.then_some(node).ok_or(Error::Corrupt)
     }
 
-    fn new(node: &'a [u8], depth: u16) -> Result<Self, Errno> {
-        let (count, most) = (u16_at(node, extent::ENTRIES)?, u16_at(node, extent::MOST_ENTRIES)?);
+    fn new(node: &'a [u8], depth: u16) -> Result<Self, Error> {
+        let (count, most) = (u16_at(node, extent::EH_ENTRIES)?, u16_at(node, extent::EH_MAX)?);
         let room = node.len() / extent::SIZE - 1;
-        let is_sound = u16_at(node, extent::MAGIC)? == extent::MAGIC_VALUE
-            && u16_at(node, extent::DEPTH)? == depth
+        let is_sound = u16_at(node, extent::EH_MAGIC)? == extent::EXT4_EXT_MAGIC
+            && u16_at(node, extent::EH_DEPTH)? == depth
             && (1..=room).contains(&usize::from(most))
             && count <= most
             && (count > 0 || depth == 0);
         let entries = node.get(extent::SIZE..(usize::from(count) + 1) * extent::SIZE);
-        let node = Self { depth, entries: entries.filter(|_| is_sound).ok_or(CORRUPT)? };
+        let node = Self { depth, entries: entries.filter(|_| is_sound).ok_or(Error::Corrupt)? };
         let mut next = 0;
         for entry in node.entries() {
             // What lies behind the last block that a file can have wraps around.
             let end = entry.first + entry.run.length;
             if entry.run.length == 0 || entry.first < next || end > u64::from(u32::MAX) {
-                return Err(CORRUPT);
+                return Err(Error::Corrupt);
             }
             next = end;
         }
@@ -226,16 +225,20 @@ impl<'a> Node<'a> {
 
 impl Entry {
     fn leaf(raw: &[u8; extent::SIZE]) -> Self {
-        let length = short(raw, extent::LENGTH);
-        let is_written = length <= extent::LONGEST_WRITTEN;
-        let length = if is_written { length } else { length - extent::LONGEST_WRITTEN };
-        let start = wide(word(raw, extent::START_LO), short(raw, extent::START_HI).into());
-        Self { first: word(raw, extent::FIRST).into(), run: Run { start, length: length.into() }, is_written }
+        let length = short(raw, extent::EE_LEN);
+        let is_written = length <= extent::EXT_INIT_MAX_LEN;
+        let length = if is_written { length } else { length - extent::EXT_INIT_MAX_LEN };
+        let start = wide(word(raw, extent::EE_START_LO), short(raw, extent::EE_START_HI).into());
+        Self {
+            first: word(raw, extent::EE_BLOCK).into(),
+            run: Run { start, length: length.into() },
+            is_written,
+        }
     }
 
     fn index(raw: &[u8; extent::SIZE]) -> Self {
-        let start = wide(word(raw, extent::CHILD_LO), short(raw, extent::CHILD_HI).into());
-        Self { first: word(raw, extent::FIRST).into(), run: Run { start, length: 1 }, is_written: true }
+        let start = wide(word(raw, extent::EI_LEAF_LO), short(raw, extent::EI_LEAF_HI).into());
+        Self { first: word(raw, extent::EE_BLOCK).into(), run: Run { start, length: 1 }, is_written: true }
     }
 }
 
@@ -249,5 +252,8 @@ fn word(raw: &[u8; extent::SIZE], offset: usize) -> u32 {
 
 /// Whether the map in an inode is a tree's root whose entries lead only to what is `allowed`.
 pub(super) fn is_sound_root(map: &[u8], allowed: impl Fn(Run) -> bool) -> bool {
-    Node::root(map).is_ok_and(|root| root.entries().all(|entry| allowed(entry.run)))
+    /// The header of most files: nothing in four entries of depth 0.
+    const EMPTY: [u8; 8] = [0x0a, 0xf3, 0, 0, 4, 0, 0, 0];
+    map.starts_with(&EMPTY)
+        || Node::root(map).is_ok_and(|root| root.entries().all(|entry| allowed(entry.run)))
 }

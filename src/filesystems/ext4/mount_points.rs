@@ -6,37 +6,36 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::errno::Errno;
-
-use super::entries::of_directory;
-use super::format::{CORRUPT, flag};
+use super::block_map::Budget;
+use super::dirent::of_directory;
+use super::error::Error;
+use super::format::flag;
 use super::inode::Inode;
-use super::map::Budget;
-use super::names::Covers;
-use super::own::ROOT;
-use super::settle::settled;
+use super::names::CoveredNames;
+use super::reread::reread_directory;
+use super::reserved_inodes::ROOT;
 use super::volume::Volume;
 use crate::model::usage::MountPoint;
 
 /// What mounts lie over, with the mounts' numbers.
 #[derive(Debug, Default)]
-pub(super) struct Covered {
+pub(super) struct CoveredInodes {
     /// Directories, by inode.
     pub(super) directories: HashMap<u32, usize>,
-    pub(super) files: Covers,
+    pub(super) files: CoveredNames,
 }
 
-/// Looks all mount points up. `ENOKEY` where the names on the volume are
+/// Looks all mount points up. `EncodedName` where the names on the volume are
 /// not those that the mount points have: in encrypted and in case-insensitive directories.
-pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<Covered, Errno> {
-    let mut covered = Covered::default();
+pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> Result<CoveredInodes, Error> {
+    let mut covered = CoveredInodes::default();
     for (number, MountPoint { path, .. }) in mount_points.iter().enumerate() {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         // Whatever is not there is hidden by nothing: it has been removed, and the mount with it.
         let Some(parent) = descend(volume, parent)? else { continue };
         let Some(inode) = child(volume, parent, name)? else { continue };
         let raw = volume.inode(inode)?;
-        if Inode::new(&raw).ok_or(CORRUPT)?.is_directory() {
+        if Inode::new(&raw).ok_or(Error::Corrupt)?.is_directory() {
             covered.directories.insert(inode, number);
         } else {
             let names = covered.files.entry(parent).or_default();
@@ -46,7 +45,7 @@ pub(super) fn look_up(volume: &Volume<'_>, mount_points: &[MountPoint<'_>]) -> R
     Ok(covered)
 }
 
-fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Errno> {
+fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Error> {
     let mut at = ROOT;
     for name in path {
         match child(volume, at, name)? {
@@ -57,16 +56,16 @@ fn descend(volume: &Volume<'_>, path: &Path) -> Result<Option<u32>, Errno> {
     Ok(Some(at))
 }
 
-fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32>, Errno> {
-    let found = settled(volume, directory, |inode| {
+fn child(volume: &Volume<'_>, directory: u32, name: &OsStr) -> Result<Option<u32>, Error> {
+    let found = reread_directory(volume, directory, |inode| {
         let mut found = None;
         of_directory(volume, directory, inode, &Budget::of(volume), |entry| {
             if entry.name == name.as_bytes() {
                 found = Some(entry.inode);
             }
         })?;
-        let is_other = inode.has(flag::ENCRYPTED) || inode.has(flag::CASE_FOLDED);
-        if found.is_none() && is_other { Err(Errno::ENOKEY) } else { Ok(found) }
+        let is_other = inode.has(flag::ENCRYPT_FL) || inode.has(flag::CASEFOLD_FL);
+        if found.is_none() && is_other { Err(Error::EncodedName) } else { Ok(found) }
     })?;
     Ok(found.flatten())
 }

@@ -3,20 +3,19 @@
 
 use std::num::NonZero;
 
-use nix::errno::Errno;
-
-use super::format::{CORRUPT, flag};
-use super::groups::{Group, groups};
+use super::block_map::{self, Budget, Run};
+use super::error::Error;
+use super::format::flag;
+use super::group_desc::{Group, groups};
 use super::iget::Iget;
 use super::inode::Inode;
-use super::inodes::in_use;
-use super::map::{self, Budget, Run};
-use super::own::{Own, Role};
+use super::inode_scan::in_use;
 use super::parallel::spread;
-use super::settle::{settled, settled_inodes};
+use super::reread::{recheck_inodes, reread_directory};
+use super::reserved_inodes::{InternalUse, Role};
 use super::slots::{GroupSlots, Slots};
 use super::volume::{LARGEST_READ, Volume};
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 use crate::model::monitor::Monitor;
 use crate::model::usage::Tally;
 
@@ -50,7 +49,7 @@ pub(super) struct Blocks {
 /// All that the tables tell.
 #[derive(Default)]
 pub(super) struct Tables {
-    pub(super) own: Own,
+    pub(super) internal: InternalUse,
     /// Inodes that are in use and have no name, with their bytes.
     pub(super) nameless: Vec<(u32, u64)>,
     /// All those that have one.
@@ -72,15 +71,15 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Where a directory is in `all`.
-    pub(super) fn place_of(&self, inode: u32) -> Option<u32> {
-        let place = self.all.binary_search_by_key(&inode, |directory| directory.inode).ok()?;
-        u32::try_from(place).ok()
+    pub(super) fn index_of(&self, inode: u32) -> Option<u32> {
+        let index = self.all.binary_search_by_key(&inode, |directory| directory.inode).ok()?;
+        u32::try_from(index).ok()
     }
 }
 
 /// What one thread has found.
 #[derive(Default)]
-struct Found {
+struct TableScan {
     tables: Tables,
     slots: Vec<GroupSlots>,
     directories: Vec<Directory>,
@@ -98,7 +97,7 @@ const FIRST_CHECK: usize = 1 << 16;
 
 /// A block belongs to one directory. Where that is not so for most, a few extents may be in the way of ever
 /// so many directories, and would take memory without end. Where directories come and go, some may be met twice.
-pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Errno> {
+pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Error> {
     blocks.sort_unstable_by_key(|blocks| blocks.run.start);
     let (mut all, mut distinct, mut reached) = (0_u64, 0_u64, 0);
     for Blocks { run, .. } in blocks.iter() {
@@ -108,16 +107,16 @@ pub(super) fn check_blocks(blocks: &mut [Blocks]) -> Result<(), Errno> {
         reached = reached.max(end);
     }
     let limit = distinct.saturating_mul(2).saturating_add(FIRST_CHECK as u64);
-    if all > limit { Err(CORRUPT) } else { Ok(()) }
+    if all > limit { Err(Error::Corrupt) } else { Ok(()) }
 }
 
 /// Reads all tables.
-pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directories), Errno> {
+pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directories), Error> {
     let groups = groups(volume)?;
     let (iget, budget) = (Iget::new(volume)?, Budget::of(volume));
     let reader = Reader { volume, iget: &iget, budget: &budget };
-    let found = spread(how.threads, groups.len(), Found::default, |found, number| {
-        let group = groups.get(number).ok_or(CORRUPT)?;
+    let found = spread(how.threads, groups.len(), TableScan::default, |found, number| {
+        let group = groups.get(number).ok_or(Error::Corrupt)?;
         if how.monitor.is_cancelled() {
             return Ok(());
         }
@@ -126,7 +125,7 @@ pub(super) fn read(volume: &Volume<'_>, how: How<'_>) -> Result<(Tables, Directo
         how.monitor.advance(found.tables.named.bytes.saturating_sub(before));
         Ok(())
     })?;
-    let mut all = Found::default();
+    let mut all = TableScan::default();
     for found in found {
         all.take(found);
     }
@@ -149,22 +148,23 @@ struct Reader<'a> {
     budget: &'a Budget,
 }
 
-impl Found {
-    fn group(&mut self, reader: &Reader<'_>, group: &Group) -> Result<(), Errno> {
-        let mut own = Own::default();
+impl TableScan {
+    fn group(&mut self, reader: &Reader<'_>, group: &Group) -> Result<(), Error> {
+        let mut internal = InternalUse::default();
         let mut slots = GroupSlots::new((group.first - 1) / reader.volume.inodes_per_group);
         let mut buffer = std::mem::take(&mut self.buffer);
-        in_use(reader.volume, group, &mut buffer, |number, inode| {
+        let checksums = reader.volume.checksums();
+        in_use(reader.volume, group, checksums, &mut buffer, |number, inode, is_intact| {
             let role = Role::of(reader.volume, number, inode);
-            if reader.iget.check(role, number, inode).is_err() {
+            if reader.iget.check_summed(role, inode, is_intact).is_err() {
                 self.doubtful.push(number);
                 return Ok(());
             }
-            own.add(reader.volume, role, inode);
+            internal.add(reader.volume, role, inode);
             self.inode(reader, role, number, inode, &mut slots)
         })?;
         self.buffer = buffer;
-        self.tables.own.take(own);
+        self.tables.internal.take(internal);
         self.slots.push(slots);
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Found {
         number: u32,
         inode: Inode<'_>,
         slots: &mut GroupSlots,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Error> {
         let volume = reader.volume;
         let allocated = inode.reported(volume);
         match role {
@@ -190,22 +190,22 @@ impl Found {
                 }
             }
             Role::Nameless => self.tables.nameless.push((number, allocated)),
-            Role::AttributeValue | Role::Own(_) | Role::Nothing => {}
+            Role::EaInode | Role::Reserved(_) | Role::Nothing => {}
         }
         Ok(())
     }
 
     /// Looks again at what looked damaged.
-    fn look_again(&mut self, reader: &Reader<'_>) -> Result<(), Errno> {
+    fn look_again(&mut self, reader: &Reader<'_>) -> Result<(), Error> {
         let doubtful = std::mem::take(&mut self.doubtful);
-        self.tables.damaged = settled_inodes(reader.iget, doubtful, |number, inode| {
+        self.tables.damaged = recheck_inodes(reader.iget, doubtful, |number, inode| {
             let role = Role::of(reader.volume, number, inode);
-            let mut own = Own::default();
-            own.add(reader.volume, role, inode);
-            self.tables.own.take(own);
+            let mut internal = InternalUse::default();
+            internal.add(reader.volume, role, inode);
+            self.tables.internal.take(internal);
             let group = (number - 1) / reader.volume.inodes_per_group;
-            let place = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(CORRUPT)?;
-            let mut slots = self.slots.swap_remove(place);
+            let position = self.slots.iter().position(|slots| slots.is_of(group)).ok_or(Error::Corrupt)?;
+            let mut slots = self.slots.swap_remove(position);
             self.inode(reader, role, number, inode, &mut slots)?;
             self.slots.push(slots);
             Ok(())
@@ -213,17 +213,17 @@ impl Found {
         Ok(())
     }
 
-    fn directory(&mut self, reader: &Reader<'_>, number: u32, inode: Inode<'_>) -> Result<(), Errno> {
+    fn directory(&mut self, reader: &Reader<'_>, number: u32, inode: Inode<'_>) -> Result<(), Error> {
         let Reader { volume, budget, .. } = *reader;
         self.directories.push(Directory {
             inode: number,
             generation: inode.generation(),
-            is_encrypted: inode.has(flag::ENCRYPTED),
-            is_indexed: inode.has(flag::INDEXED) && volume.has_indexes(),
+            is_encrypted: inode.has(flag::ENCRYPT_FL),
+            is_indexed: inode.has(flag::INDEX_FL) && volume.has_indexes(),
             allocated: inode.allocated(volume),
             size: inode.size(volume),
         });
-        if inode.has(flag::INLINE_DATA) {
+        if inode.has(flag::INLINE_DATA_FL) {
             self.inline.push(number);
             return Ok(());
         }
@@ -235,7 +235,7 @@ impl Found {
         let mut runs = |inode: Inode<'_>| {
             self.blocks.truncate(before);
             let (mut next, mut allowed) = (0, true);
-            map::runs(volume, number, inode, budget, |run| {
+            block_map::runs(volume, number, inode, budget, |run| {
                 allowed &= reader.iget.allows(run);
                 let pieces = pieces(volume, run);
                 self.blocks.extend(pieces.map(|(ahead, run)| Blocks {
@@ -247,16 +247,16 @@ impl Found {
             })?;
             // There are no holes in it.
             let is_whole = next > 0 && next.checked_mul(volume.block_size) == Some(inode.size(volume));
-            if allowed && is_whole { Ok(()) } else { Err(CORRUPT) }
+            if allowed && is_whole { Ok(()) } else { Err(Error::Corrupt) }
         };
         match runs(inode) {
-            Err(CORRUPT) => settled(volume, number, runs).map(drop),
+            Err(Error::Corrupt) => reread_directory(volume, number, runs).map(drop),
             read => read,
         }
     }
 
     fn take(&mut self, mut other: Self) {
-        self.tables.own.take(std::mem::take(&mut other.tables.own));
+        self.tables.internal.take(std::mem::take(&mut other.tables.internal));
         self.tables.nameless.append(&mut other.tables.nameless);
         self.tables.named.add(other.tables.named);
         self.slots.append(&mut other.slots);

@@ -3,14 +3,12 @@
 
 use std::thread::sleep;
 
-use nix::errno::Errno;
-
-use super::format::CORRUPT;
+use super::error::Error;
 use super::iget::Iget;
 use super::inode::Inode;
-use super::own::Role;
+use super::reserved_inodes::Role;
 use super::volume::Volume;
-use crate::filesystems::Damaged;
+use crate::filesystems::unlinked::Damaged;
 
 /// How often something is looked at before it is taken for damaged: with a millisecond to begin with,
 /// for a second. Whoever changes it may have to wait for a processor in the middle of that.
@@ -20,29 +18,29 @@ const TRIES: u32 = 10;
 const MOST_DOUBTFUL: usize = 1 << 14;
 
 /// Calls `look` until that makes sense. The volume's pause lies behind the first try, twice that behind the next.
-pub(super) fn until_sound<T>(
+pub(super) fn reread_until_stable<T>(
     volume: &Volume<'_>,
-    mut look: impl FnMut() -> Result<T, Errno>,
-) -> Result<T, Errno> {
+    mut look: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
     for doubled in 0..TRIES {
         match look() {
-            Err(CORRUPT) => sleep(volume.pause() * (1 << doubled)),
+            Err(Error::Corrupt) => sleep(volume.pause() * (1 << doubled)),
             looked => return looked,
         }
     }
-    Err(CORRUPT)
+    Err(Error::Corrupt)
 }
 
 /// Calls `look` with a fresh copy of a directory's inode until that makes sense; `None` when it is no
 /// directory any more.
-pub(super) fn settled<T>(
+pub(super) fn reread_directory<T>(
     volume: &Volume<'_>,
     directory: u32,
-    mut look: impl FnMut(Inode<'_>) -> Result<T, Errno>,
-) -> Result<Option<T>, Errno> {
-    until_sound(volume, || {
+    mut look: impl FnMut(Inode<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    reread_until_stable(volume, || {
         let raw = volume.inode(directory)?;
-        let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+        let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
         if !inode.is_directory() || inode.links() == 0 {
             return Ok(None);
         }
@@ -52,13 +50,13 @@ pub(super) fn settled<T>(
 
 /// Looks again at inodes that look damaged, at all of them together. Calls `sound` with those that do not
 /// any more, and returns the others. Those that are not in use any more are neither.
-pub(super) fn settled_inodes(
+pub(super) fn recheck_inodes(
     iget: &Iget<'_>,
     mut doubtful: Vec<u32>,
-    mut sound: impl FnMut(u32, Inode<'_>) -> Result<(), Errno>,
-) -> Result<Vec<Damaged>, Errno> {
+    mut sound: impl FnMut(u32, Inode<'_>) -> Result<(), Error>,
+) -> Result<Vec<Damaged>, Error> {
     if doubtful.len() > MOST_DOUBTFUL {
-        return Err(CORRUPT);
+        return Err(Error::Corrupt);
     }
     let volume = iget.volume;
     let mut damaged = Vec::new();
@@ -66,16 +64,16 @@ pub(super) fn settled_inodes(
         damaged.clear();
         for number in std::mem::take(&mut doubtful) {
             let raw = volume.inode(number)?;
-            let inode = Inode::new(&raw).ok_or(CORRUPT)?;
+            let inode = Inode::new(&raw).ok_or(Error::Corrupt)?;
             if !volume.is_in_use(number)? {
                 continue;
             }
             let role = Role::of(volume, number, inode);
             match iget.check(role, number, inode) {
                 Ok(()) => sound(number, inode)?,
-                Err(errno) => {
+                Err(bad) => {
                     doubtful.push(number);
-                    damaged.push(Damaged { inode: number.into(), errno });
+                    damaged.push(Damaged { inode: number.into(), errno: bad.errno() });
                 }
             }
         }
