@@ -140,7 +140,7 @@ fn named(printed: &[u8], deleted: &Deleted) -> Result<u64> {
     let filesystem = &json["filesystems"][0];
     let list = |name: &str| filesystem[name].as_array().cloned().unwrap_or_default();
     let number = |value: &Value, name: &str| value[name].as_u64().unwrap_or(0);
-    let holders = list("holders");
+    let holders = list("deleted");
     let holders = holders.iter().map(|h| (number(h, "inode"), number(h, "bytes")));
     let holders: Deleted = holders.collect();
     if let Some((inode, bytes)) = deleted.iter().find(|&(inode, bytes)| holders.get(inode) != Some(bytes)) {

@@ -25,7 +25,6 @@ use clap::error::ErrorKind;
 use crate::commands::deleted::deleted;
 use crate::commands::explain::explain;
 use crate::model::errno::describe;
-use crate::model::group_by as sums;
 use crate::model::monitor::Monitor;
 use crate::report::text::Style;
 use crate::report::{Run, json, text};
@@ -116,10 +115,7 @@ fn run_explain(args: &Explain, output: &Output, monitor: &Monitor) -> Rendered {
 }
 
 fn run_deleted(args: &Deleted, output: &Output, monitor: &Monitor) -> Rendered {
-    let mut report = deleted(&args.request(), args.interval, monitor)?;
-    if let Some(by) = args.sums() {
-        report.sums = sums::add_up(&report.holders, by);
-    }
+    let report = deleted(&args.request(), monitor)?;
     let bytes = match args.common.format() {
         Format::Json => json::render(&report)?,
         Format::Text => {

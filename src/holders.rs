@@ -1,11 +1,10 @@
 //! Who holds inodes that have no name left: found in /proc, decided by the link
 //! count of the thing itself, and only then described.
 
-mod carriers;
 pub mod cgroup;
 pub mod describe;
 mod fdinfo;
-mod further;
+mod in_flight;
 pub mod kernel;
 mod overlay;
 mod patience;
@@ -14,6 +13,7 @@ mod proc_maps;
 mod process;
 mod program;
 mod scan;
+mod second_pass;
 mod unit;
 
 use std::cmp::Reverse;
@@ -23,18 +23,16 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::bytes::Bytes;
+use crate::model::bytes::{Bytes, Gap};
+use crate::model::deleted::{Hold, KernelHolder, Reason, UnattributedReason};
 use crate::model::last_name::LastName;
-use crate::model::skips::Skip;
+use crate::model::skips::{Kind, Knowledge, Skip};
 use crate::sys::Dev;
 use crate::sys::stat::Stat;
 
-pub use describe::{Identity, Service};
-pub use further::Found;
-pub use kernel::{KernelHold, Reached};
 pub use places::Places;
-pub use program::Program;
 pub use scan::{own_pids, scan};
+pub use second_pass::Found;
 
 /// An inode without a name, and all who were found to hold it.
 #[derive(Clone, Debug)]
@@ -46,78 +44,19 @@ pub struct Held {
     /// How processes hold it.
     pub holds: Vec<Hold>,
     /// How the kernel itself does. If neither: only the filesystem lists it.
-    pub kernel: Vec<KernelHold>,
-}
-
-/// One way in which one process holds an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Hold {
-    /// The process.
-    pub pid: i32,
-    /// The thread, where it is not the whole process that holds it.
-    pub tid: Option<i32>,
-    /// How.
-    pub via: Via,
-}
-
-/// The ways to hold an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Via {
-    /// An open descriptor.
-    Descriptor {
-        /// Its number.
-        number: u32,
-        /// Open flags and offset, where fdinfo could be read.
-        info: Option<DescriptorInfo>,
-    },
-    /// Mapped memory.
-    Mapping,
-    /// The running program.
-    Executable,
-    /// The working directory.
-    WorkingDirectory,
-    /// The root directory.
-    RootDirectory,
-    /// A message that waits in the queue of a socket.
-    Socket {
-        /// The socket's descriptor.
-        number: u32,
-    },
-    /// Registration with an `io_uring`.
-    Ring {
-        /// The ring's descriptor.
-        number: u32,
-    },
-}
-
-impl Via {
-    /// The most useful first: what can be copied from, then what tells most.
-    fn rank(self) -> u8 {
-        match self {
-            Self::Descriptor { .. } => 0,
-            Self::Executable => 1,
-            Self::Mapping => 2,
-            Self::WorkingDirectory => 3,
-            Self::RootDirectory => 4,
-            Self::Socket { .. } => 5,
-            Self::Ring { .. } => 6,
-        }
-    }
-}
-
-/// What fdinfo says of a descriptor: `proc_pid_fdinfo(5)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DescriptorInfo {
-    /// The flags of open(2), with `O_CLOEXEC`.
-    pub flags: i32,
-    /// The file offset.
-    pub position: u64,
+    pub kernel: Vec<KernelHolder>,
 }
 
 impl Held {
     /// Whether anybody was found to hold it.
     pub fn is_attributed(&self) -> bool {
         !self.holds.is_empty() || !self.kernel.is_empty()
+    }
+
+    /// How much more it takes up than in an earlier scan, if it was in that.
+    pub fn grown_since(&self, earlier: &Scan) -> Option<Gap> {
+        let before = earlier.held.iter().find(|before| before.key() == self.key())?;
+        Some(Bytes(self.stat.allocated) - Bytes(before.stat.allocated))
     }
 
     fn key(&self) -> Key {
@@ -168,6 +107,34 @@ impl Scan {
     pub fn keep(&mut self, still: &[Held]) {
         let still: FxHashSet<_> = still.iter().map(Held::key).collect();
         self.held.retain(|held| held.is_attributed() || still.contains(&held.key()));
+    }
+
+    /// What may hold those for which no holder was found.
+    pub fn unattributed_reasons(&self) -> Vec<UnattributedReason> {
+        if self.held.iter().all(Held::is_attributed) {
+            return Vec::new();
+        }
+        let skipped = |kind| self.skips.iter().filter(|skip| skip.kind == kind).count() as u64;
+        let counts = [
+            (Reason::ProcessesNotInspected, skipped(Kind::Process)),
+            (Reason::ProcessesNotListed, skipped(Kind::Unlisted).min(1)),
+            (Reason::MappedFiles, skipped(Kind::Mapping)),
+            (Reason::SocketsWithQueuedDescriptors, self.suspects.sockets),
+            (Reason::IoUringRegisteredFiles, self.suspects.rings),
+            (Reason::FilesOpenThroughOverlays, self.suspects.overlays),
+        ];
+        let some = counts.into_iter().filter(|&(_, count)| count > 0);
+        some.map(|(reason, count)| UnattributedReason { reason, count }).collect()
+    }
+
+    /// What its filesystem's own list says of deleted files, and whether anybody is missing who holds one.
+    pub fn knowledge(&self) -> Knowledge {
+        // The files of a deleted subvolume are in no list, and damage may have cut the list short.
+        let is_whole = |skip: &Skip| skip.kind != Kind::DeletedSubvolume && !skip.is_damage();
+        Knowledge {
+            is_listed: self.listed && self.skips.iter().all(is_whole),
+            is_attributed: self.held.iter().all(Held::is_attributed),
+        }
     }
 
     /// Bytes of what is in this scan and was not in an earlier one.
@@ -222,6 +189,7 @@ struct Unseen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::deleted::Via;
 
     fn held(inode: u64, allocated: u64) -> Held {
         let stat = Stat { inode, allocated, ..Stat::default() };

@@ -27,11 +27,12 @@ mod statvfs;
 mod sys;
 mod walk;
 
-pub use commands::deleted::deleted;
+pub use commands::deleted::{Request as DeletedRequest, deleted};
 pub use commands::error::Error;
 pub use commands::explain::{Method, Request, explain};
 pub use filesystems::Unable;
 #[cfg(fuzzing)]
 pub use filesystems::look_everywhere;
+pub use model::group_by::GroupBy;
 pub use model::monitor::Monitor;
 pub use report::Report;

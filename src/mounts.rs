@@ -12,10 +12,18 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use crate::model::identity::DeviceNumber;
 use crate::model::traits::{Storage, Traits, TraitsOf};
 use crate::sys::Dev;
 
 pub use error::Error;
+
+impl From<Dev> for DeviceNumber {
+    fn from(dev: Dev) -> Self {
+        let Dev { major, minor } = dev;
+        Self { major, minor }
+    }
+}
 
 /// One line of mountinfo: `proc_pid_mountinfo(5)`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,27 +2,28 @@
 //! contract; within one schema version they are only ever added to.
 
 mod actions;
-pub mod flags;
+mod deleted;
 pub mod json;
-mod remedy;
+mod names;
 mod serialize;
 pub mod text;
 
-pub use actions::{Copied, Index, Method as CopyMethod, Recovered, ReleaseMethod, Released, Saved};
-pub use remedy::{Action, Remedy};
-pub use serialize::timestamp;
+pub use actions::{Copied, Index, Recovered, Released, Saved};
+pub use deleted::{DeletedFile, Holder, Kernel, Process, Sum, UnattributedReason, Via};
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::holders::Identity;
-use crate::holders::cgroup::Runtime;
 use crate::model::bytes::{Bytes, Gap};
+use crate::model::capability::{Capability, Effective};
+use crate::model::findings::{FindingCode, Severity};
 use crate::model::ledger::{Basis, Cause};
+use crate::model::remedies::Action;
+use crate::model::skips::{Kind, Skip};
 use crate::model::traits::Traits;
+use crate::model::{capacity, findings, ledger, remedies, usage};
 
 /// The version of the names.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -56,7 +57,7 @@ pub struct Run {
     pub elapsed_ms: u64,
     /// Whether it ran as root: where not, that is the first thing to try.
     pub as_root: bool,
-    /// False as soon as anything was skipped, or the run interrupted.
+    /// False if anything was skipped that could change the answer, or the run was interrupted.
     pub complete: bool,
     /// Whether it was ended early: then nothing is more than a lower bound.
     pub interrupted: bool,
@@ -88,8 +89,8 @@ pub struct Deleted {
     pub interval_ms: Option<u64>,
     /// The filesystems looked at, with what is held on each.
     pub filesystems: Vec<HeldOn>,
-    /// Inodes without a name, each once, largest first.
-    pub holders: Vec<Holder>,
+    /// Deleted files that are still held, each inode once, largest first.
+    pub deleted: Vec<DeletedFile>,
     /// The same, added up as asked for; empty unless asked.
     pub sums: Vec<Sum>,
     /// How many processes were looked into.
@@ -114,23 +115,6 @@ pub struct HeldOn {
     pub inodes: u64,
     /// Where no holder was found for some of them: what may hold them.
     pub unattributed_reasons: Vec<UnattributedReason>,
-}
-
-/// What one process or one unit holds. Files that several hold count for each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sum {
-    /// The process, where sums are by process.
-    pub pid: Option<i32>,
-    /// Its command; for what the kernel holds, the device, mount point, ... that does.
-    pub command: Option<String>,
-    /// The systemd unit; none for what belongs to no unit.
-    pub unit: Option<String>,
-    /// How the kernel holds it: `loop`, ...; none for what processes hold.
-    pub kernel: Option<&'static str>,
-    /// Allocated bytes.
-    pub bytes: Bytes,
-    /// Inodes, each once.
-    pub inodes: u64,
 }
 
 /// One filesystem explained.
@@ -170,14 +154,14 @@ pub struct Filesystem {
     pub ledger: Vec<Row>,
     /// How much of the unexplained may come from changes during the run and from what was skipped.
     pub unexplained_bound_bytes: Bytes,
-    /// Inodes without a name, each once, largest first.
-    pub holders: Vec<Holder>,
+    /// Deleted files that are still held, each inode once, largest first.
+    pub deleted: Vec<DeletedFile>,
     /// Where no holder was found for some of them: what may hold them.
     pub unattributed_reasons: Vec<UnattributedReason>,
     /// What each mount point hides.
     pub hidden: Vec<Hidden>,
     /// The largest visible directories, cumulative like du.
-    pub directories: Vec<Directory>,
+    pub directories: Vec<Entry>,
     /// Why it may be full when bytes are not the reason.
     pub findings: Vec<Finding>,
     /// What would free space: in groups, of which the one that frees most stands first, and in each from the
@@ -187,33 +171,6 @@ pub struct Filesystem {
     pub processes_read: u64,
     /// What could not be looked at.
     pub skipped: Vec<Skipped>,
-}
-
-/// Something that was seen, or could not be, and may be what holds an inode without a known holder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct UnattributedReason {
-    /// What it is.
-    pub reason: Reason,
-    /// How many there are.
-    pub count: u64,
-}
-
-/// Why a holder may not have been found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// Processes that could not be inspected.
-    ProcessesNotInspected,
-    /// Processes that /proc does not list; how many is not known, it counts as one.
-    ProcessesNotListed,
-    /// Mapped files that could not be looked at.
-    MappedFiles,
-    /// Sockets whose queued descriptors could not all be looked at.
-    SocketsWithQueuedDescriptors,
-    /// `io_uring` instances with registered files that could not be told.
-    IoUringRegisteredFiles,
-    /// Deleted files that are open through overlays.
-    FilesOpenThroughOverlays,
 }
 
 /// The overlay through which a path was named.
@@ -263,15 +220,33 @@ pub struct Capacity {
     pub reserved_clusters_bytes: Option<Bytes>,
 }
 
+impl From<&capacity::Capacity> for Capacity {
+    fn from(capacity: &capacity::Capacity) -> Self {
+        let capacity::Figures { size, used, free, available, reserved, inodes, inodes_free } =
+            capacity.figures;
+        let capacity::ReserveOwner { uid, gid } = capacity.reserved_for;
+        Self {
+            size_bytes: size,
+            used_bytes: used,
+            free_bytes: free,
+            available_bytes: available,
+            reserved_bytes: reserved,
+            reserved_uid: uid,
+            reserved_gid: gid,
+            inodes,
+            inodes_free,
+            device_bytes: capacity.device,
+            uncounted: capacity.uncounted.as_deref().map(details),
+            reserved_blocks_bytes: capacity.reserved_blocks,
+            reserved_clusters_bytes: capacity.reserved_clusters,
+        }
+    }
+}
+
 impl Capacity {
     /// Whom it is reserved for on ext2/3/4.
-    pub fn reserved_for(&self) -> String {
-        match (self.reserved_uid, self.reserved_gid) {
-            (None, None) => "root".to_owned(),
-            (None, Some(gid)) => format!("root and GID {gid}"),
-            (Some(uid), None) => format!("UID {uid}"),
-            (Some(uid), Some(gid)) => format!("UID {uid} and GID {gid}"),
-        }
+    fn reserved_for(&self) -> capacity::ReserveOwner {
+        capacity::ReserveOwner { uid: self.reserved_uid, gid: self.reserved_gid }
     }
 }
 
@@ -289,15 +264,25 @@ pub enum Method {
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     /// What it counts.
+    #[serde(serialize_with = "names::Cause::serialize")]
     pub cause: Cause,
     /// How much.
     pub bytes: Gap,
     /// How far to trust it.
+    #[serde(serialize_with = "names::Basis::serialize")]
     pub basis: Basis,
     /// How many inodes, where they were counted.
     pub inodes: Option<u64>,
     /// What it consists of, where that is known.
     pub detail: Vec<Detail>,
+}
+
+impl Row {
+    /// A row that consists of `detail`.
+    pub(crate) fn new(row: &ledger::Row, detail: &[capacity::Detail]) -> Self {
+        let ledger::Row { cause, bytes, basis, inodes } = *row;
+        Self { cause, bytes, basis, inodes, detail: details(detail) }
+    }
 }
 
 /// A part of a row.
@@ -309,120 +294,8 @@ pub struct Detail {
     pub bytes: Gap,
 }
 
-/// An inode without a name.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Holder {
-    /// `major:minor` of the filesystem that has its blocks.
-    pub dev: String,
-    /// Its number.
-    pub inode: u64,
-    /// `file`, `directory`, ...
-    pub kind: &'static str,
-    /// Allocated bytes.
-    pub bytes: Bytes,
-    /// Apparent size.
-    pub size_bytes: Bytes,
-    /// Whose it is, by number.
-    #[serde(skip)]
-    pub uid: u32,
-    /// As last named; none if it never had a name, or where `name_unknown` says that nobody tells it.
-    #[serde(flatten, serialize_with = "serialize::optional_path")]
-    pub path: Option<PathBuf>,
-    /// Why its last name is not known; none where `path` tells it, and if it never had one.
-    pub name_unknown: Option<NameUnknown>,
-    /// How much it has grown between two looks, where there were two.
-    pub grown_bytes: Option<Gap>,
-    /// Last modification; none where the clock was far off.
-    #[serde(serialize_with = "serialize::optional_time")]
-    pub written: Option<SystemTime>,
-    /// Set for a file of a deleted btrfs subvolume: its bytes are the least that comes free with it.
-    pub in_deleted_subvolume: bool,
-    /// The number of that subvolume, if the kernel tells.
-    pub subvolume: Option<u64>,
-    /// Who holds it; none where only the filesystem lists it.
-    pub held_by: Vec<HeldBy>,
-}
-
-/// Why the last name of an inode is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NameUnknown {
-    /// The kernel tells no path of more than 4095 bytes.
-    TooLong,
-    /// Nobody has it open under a name, and the filesystem does not record it.
-    NotTold,
-}
-
-impl Holder {
-    /// What stands in place of a name that is not told.
-    pub fn without_name(&self) -> String {
-        let why = match self.name_unknown {
-            None => "never named",
-            Some(NameUnknown::TooLong) => "its name is too long to be told",
-            Some(NameUnknown::NotTold) => "name not known",
-        };
-        format!("({why}) inode {}", self.inode)
-    }
-}
-
-/// One holder of one inode.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum HeldBy {
-    /// A process.
-    Process(Process),
-    /// The kernel itself, for no process.
-    Kernel(Kernel),
-}
-
-/// Something in the kernel that holds an inode.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Kernel {
-    /// `loop`, `mount`, `binfmt_misc`, `uprobe` or `swap`.
-    pub via: &'static str,
-    /// The device, the mount point and how to get there, the entry, the event, the swap file.
-    pub name: String,
-    /// Whether it is a mount that can be unmounted.
-    #[serde(skip)]
-    pub can_be_unmounted: bool,
-}
-
-/// A process that holds an inode.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Process {
-    /// Its number.
-    pub pid: i32,
-    /// The thread, where not the whole process holds it.
-    pub tid: Option<i32>,
-    /// The descriptor: of the file, or of the socket or `io_uring` that has it inside.
-    pub fd: Option<u32>,
-    /// `fd`, `map`, `cwd`, `root`, `exe`, `socket` or `io_uring`.
-    pub via: &'static str,
-    /// How the descriptor was opened: `O_RDWR|O_APPEND`.
-    pub flags: Option<String>,
-    /// The descriptor's offset.
-    pub position: Option<u64>,
-    /// The command's name, which the process itself may choose.
-    pub command: Option<String>,
-    /// What the process cannot choose.
-    #[serde(skip)]
-    pub identity: Arc<Identity>,
-    /// Whose it is.
-    pub user: Option<String>,
-    /// Since when it runs.
-    #[serde(serialize_with = "serialize::optional_time")]
-    pub started: Option<SystemTime>,
-    /// The unit of the system's manager: `user@1000.service` for all that a user's own manager runs.
-    pub unit: Option<String>,
-    /// The container's id.
-    pub container: Option<String>,
-    /// The id of a container within that one, as whoever is root there has named it.
-    pub nested_container: Option<String>,
-    /// What runs that container, if root can tell it to.
-    #[serde(skip)]
-    pub runtime: Option<Runtime>,
-    /// The Kubernetes pod's uid.
-    pub pod: Option<String>,
+fn details(details: &[capacity::Detail]) -> Vec<Detail> {
+    details.iter().map(|detail| Detail { name: detail.name.clone(), bytes: detail.bytes }).collect()
 }
 
 /// What a mount point hides.
@@ -439,10 +312,22 @@ pub struct Hidden {
     pub largest: Option<Vec<Entry>>,
 }
 
-/// A name that is not visible.
+impl From<&usage::Hidden> for Hidden {
+    fn from(hidden: &usage::Hidden) -> Self {
+        let usage::Hidden { mountpoint, tally, largest } = hidden;
+        Self {
+            mountpoint: mountpoint.clone(),
+            bytes: tally.bytes,
+            inodes: tally.inodes,
+            largest: largest.as_ref().map(|largest| largest.iter().map(Entry::from).collect()),
+        }
+    }
+}
+
+/// A file, or a directory with all below it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
-    /// A file or directory.
+    /// Where it is.
     #[serde(flatten, serialize_with = "serialize::path")]
     pub path: PathBuf,
     /// Allocated bytes; of a directory with all below it.
@@ -451,79 +336,66 @@ pub struct Entry {
     pub inodes: u64,
 }
 
-/// A visible directory with all below it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Directory {
-    /// Where it is.
-    #[serde(flatten, serialize_with = "serialize::path")]
-    pub path: PathBuf,
-    /// Allocated bytes.
-    pub bytes: Bytes,
-    /// Inodes, each once.
-    pub inodes: u64,
+impl From<&usage::Entry> for Entry {
+    fn from(entry: &usage::Entry) -> Self {
+        let usage::Entry { path, tally } = entry;
+        Self { path: path.clone(), bytes: tally.bytes, inodes: tally.inodes }
+    }
 }
 
 /// A reason why a filesystem may refuse to store anything though bytes are left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Which.
+    #[serde(serialize_with = "names::FindingCode::serialize")]
     pub code: FindingCode,
     /// How bad.
+    #[serde(serialize_with = "names::Severity::serialize")]
     pub severity: Severity,
     /// One sentence for people.
     pub message: String,
 }
 
-/// The reasons that can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FindingCode {
-    /// Hardly an inode is free.
-    InodesExhausted,
-    /// What is free is reserved: for root, or for whom the filesystem says.
-    OnlyReserveLeft,
-    /// The kernel lets nothing be written since it met an error.
-    ReadOnlyAfterErrors,
-    /// The filesystem has noted errors in itself.
-    ErrorsNoted,
-    /// What the filesystem says of its size and of what is free cannot both be true.
-    CountersWrong,
-    /// A directory is as large as the mount's options allow.
-    DirectoryAtLimit,
-    /// The index of a directory may have no room for another name.
-    DirectoryIndexFull,
-    /// A quota is used up, or is about to be.
-    QuotaReached,
-    /// The device is larger than the filesystem on it.
-    NeverGrown,
-    /// The sparse file behind it may not find the space that it still needs.
-    ImageWithoutSpace,
-    /// btrfs has no space left for metadata, though its data has.
-    MetadataFull,
-    /// btrfs has snapshots, and is short of space.
-    SnapshotsKept,
-    /// A filesystem in memory has reached the size it may have.
-    MemoryLimitReached,
-    /// A filesystem in memory takes up a large part of the memory.
-    MemoryTaken,
+impl From<findings::Finding> for Finding {
+    fn from(finding: findings::Finding) -> Self {
+        let findings::Finding { code, severity, message } = finding;
+        Self { code, severity, message }
+    }
 }
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// It will fail soon.
-    Warning,
-    /// It fails now.
-    Critical,
+/// One thing to do that would free space.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remedy {
+    /// Those with the same number are about the same files: what they free is not to be added up.
+    pub group: usize,
+    /// Of which kind.
+    #[serde(serialize_with = "names::Action::serialize")]
+    pub action: Action,
+    /// The file, where it is about one alone.
+    pub inode: Option<u64>,
+    /// What it gives back.
+    pub frees_bytes: Bytes,
+    /// The command as argv, never a shell string.
+    pub command: Vec<String>,
+    /// Whether the data in the deleted files is gone then.
+    pub loses_data: bool,
+    /// What to know first, for people.
+    pub warning: Option<&'static str>,
+}
+
+impl From<remedies::Remedy> for Remedy {
+    fn from(remedy: remedies::Remedy) -> Self {
+        let remedies::Remedy { group, action, inode, frees, command, loses_data, warning } = remedy;
+        Self { group, action, inode, frees_bytes: frees, command, loses_data, warning }
+    }
 }
 
 /// Something that could not be looked at.
 #[derive(Clone, Debug, Serialize)]
 pub struct Skipped {
     /// Of which kind.
-    #[serde(serialize_with = "serialize::kind")]
-    pub kind: crate::model::skips::Kind,
+    #[serde(serialize_with = "names::of_skip")]
+    pub kind: Kind,
     /// Where it is.
     #[serde(flatten, serialize_with = "serialize::path")]
     pub path: PathBuf,
@@ -531,8 +403,26 @@ pub struct Skipped {
     pub errno: Option<String>,
     /// The capability that would unlock it.
     pub needs: Option<&'static str>,
+    /// Whether it could change the answer: then the report is not complete.
+    pub matters: bool,
     /// The number of the inode, where that is known and it may be damaged.
     pub inode: Option<u64>,
     /// Where it is damaged: the command that says how, and changes nothing.
     pub check: Option<Vec<String>>,
+}
+
+impl Skipped {
+    /// A skip that `matters` or does not, in a run with these `rights`; `check` is the command that examines
+    /// its filesystem.
+    pub(crate) fn new(skip: &Skip, matters: bool, rights: Effective, check: Option<Vec<String>>) -> Self {
+        Self {
+            kind: skip.kind,
+            path: skip.path.clone(),
+            errno: skip.errno.map(|errno| format!("{errno:?}")),
+            needs: skip.needs(rights).map(Capability::name),
+            matters,
+            inode: skip.inode.filter(|_| skip.is_damage()),
+            check: check.filter(|_| skip.is_damage()),
+        }
+    }
 }

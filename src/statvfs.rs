@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::statvfs::fstatvfs;
 
 use crate::model::bytes::Bytes;
+use crate::model::capacity::Figures;
 use crate::sys::batch;
 use crate::sys::thread::spawn;
 
@@ -23,49 +24,13 @@ const ROUNDS_OF_REST: u32 = 100;
 /// Several, so that a filesystem that stops answering keeps only a part of the others from being sampled.
 const MOST_THREADS: usize = 8;
 
-/// What `df` prints, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capacity {
-    /// `f_blocks`: what the filesystem offers, without its fixed overhead.
-    pub size: Bytes,
-    /// `f_blocks - f_bfree`.
-    pub used: Bytes,
-    /// `f_bfree`: what root may still use.
-    pub free: Bytes,
-    /// `f_bavail`: what everybody may still use.
-    pub available: Bytes,
-    /// `f_bfree - f_bavail`.
-    pub reserved: Bytes,
-    /// `f_files`; 0 where inodes are made as needed.
-    pub inodes: u64,
-    /// `f_ffree`.
-    pub inodes_free: u64,
-}
-
-impl Capacity {
-    /// Asks the filesystem that `fd` is on, which may not answer.
-    pub fn read(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let raw = fstatvfs(fd)?;
-        // glibc and musl fill f_frsize, also where the kernel leaves it 0.
-        let unit = raw.fragment_size();
-        let blocks = [raw.blocks(), raw.blocks_free(), raw.blocks_available()];
-        Ok(Self::of(unit, blocks, [raw.files(), raw.files_free()]))
-    }
-
-    /// From `f_blocks`, `f_bfree` and `f_bavail` in units of so many bytes, and `f_files` and `f_ffree`, whatever
-    /// they are.
-    pub(crate) fn of(unit: u64, blocks: [u64; 3], [inodes, inodes_free]: [u64; 2]) -> Self {
-        let [size, free, available] = blocks.map(|blocks| Bytes::claimed(blocks.saturating_mul(unit)));
-        Self {
-            size,
-            used: size.saturating_sub(free),
-            free,
-            available,
-            reserved: free.saturating_sub(available),
-            inodes,
-            inodes_free,
-        }
-    }
+/// Asks the filesystem that `fd` is on, which may not answer.
+pub fn read(fd: BorrowedFd<'_>) -> Result<Figures, Errno> {
+    let raw = fstatvfs(fd)?;
+    // glibc and musl fill f_frsize, also where the kernel leaves it 0.
+    let unit = raw.fragment_size();
+    let blocks = [raw.blocks(), raw.blocks_free(), raw.blocks_available()];
+    Ok(Figures::of(unit, blocks, [raw.files(), raw.files_free()]))
 }
 
 /// Samples one filesystem, together with others, until it is told to stop.
@@ -80,26 +45,26 @@ pub struct Sampler {
 #[derive(Clone, Copy, Debug)]
 pub struct Samples {
     /// The last one.
-    pub capacity: Capacity,
+    pub figures: Figures,
     /// The least and the most that were in use.
     least: Bytes,
     most: Bytes,
     /// The most that it moved from one sample to the next.
     step: Bytes,
-    /// Whether the last one could be taken; else `capacity` is an older one.
+    /// Whether the last one could be taken; else `figures` is an older one.
     pub answered: bool,
 }
 
 impl Samples {
-    fn new(capacity: Capacity) -> Self {
-        Self { capacity, least: capacity.used, most: capacity.used, step: Bytes::ZERO, answered: true }
+    fn new(figures: Figures) -> Self {
+        Self { figures, least: figures.used, most: figures.used, step: Bytes::ZERO, answered: true }
     }
 
-    fn add(&mut self, capacity: Capacity) {
-        self.step = self.step.max((capacity.used - self.capacity.used).magnitude());
-        self.capacity = capacity;
-        self.least = self.least.min(capacity.used);
-        self.most = self.most.max(capacity.used);
+    fn add(&mut self, figures: Figures) {
+        self.step = self.step.max((figures.used - self.figures.used).magnitude());
+        self.figures = figures;
+        self.least = self.least.min(figures.used);
+        self.most = self.most.max(figures.used);
     }
 
     /// How far `used` has moved: between the samples it may have gone further, but hardly more than it
@@ -112,7 +77,7 @@ impl Samples {
 impl Sampler {
     /// Bytes in use at the latest sample.
     pub fn used(&self) -> Bytes {
-        self.lock().capacity.used
+        self.lock().figures.used
     }
 
     fn lock(&self) -> MutexGuard<'_, Samples> {
@@ -128,13 +93,13 @@ pub fn start(roots: Vec<Result<Arc<OwnedFd>, Errno>>, timeout: Duration) -> Vec<
     let (stops, stopped): (Vec<_>, Vec<_>) = (0..groups).map(|_| mpsc::channel()).unzip();
     let mut watched: Vec<Vec<_>> = (0..groups).map(|_| Vec::new()).collect();
     let mut turns = (0..groups).cycle();
-    let mut sampler = |fd: Arc<OwnedFd>, capacity| {
+    let mut sampler = |fd: Arc<OwnedFd>, figures| {
         let group = turns.next().unwrap_or(0);
-        let samples = Arc::new(Mutex::new(Samples::new(capacity)));
+        let samples = Arc::new(Mutex::new(Samples::new(figures)));
         watched[group].push((Arc::clone(&fd), Arc::clone(&samples)));
         Sampler { samples, fd, stop: stops[group].clone() }
     };
-    let samplers = first.into_iter().map(|first| first.map(|(fd, capacity)| sampler(fd, capacity))).collect();
+    let samplers = first.into_iter().map(|first| first.map(|(fd, figures)| sampler(fd, figures))).collect();
     for (watched, stopped) in watched.into_iter().zip(stopped) {
         // Not joined: when a filesystem dies under it, the thread never returns. Without the thread there
         // still are the first and the last sample.
@@ -155,7 +120,7 @@ pub fn finish(samplers: Vec<Result<Sampler, Errno>>, timeout: Duration) -> Vec<R
         drop(sampler.stop);
         let mut all = *sampler.samples.lock().unwrap_or_else(PoisonError::into_inner);
         match last {
-            Ok((_, capacity)) => all.add(capacity),
+            Ok((_, figures)) => all.add(figures),
             Err(_) => all.answered = false,
         }
         Ok(all)
@@ -167,11 +132,11 @@ pub fn finish(samplers: Vec<Result<Sampler, Errno>>, timeout: Duration) -> Vec<R
 fn sample(
     roots: Vec<Result<Arc<OwnedFd>, Errno>>,
     timeout: Duration,
-) -> Vec<Result<(Arc<OwnedFd>, Capacity), Errno>> {
+) -> Vec<Result<(Arc<OwnedFd>, Figures), Errno>> {
     let read = |root: Result<Arc<OwnedFd>, Errno>| {
         let root = root?;
-        let capacity = Capacity::read(root.as_fd())?;
-        Ok((root, capacity))
+        let figures = self::read(root.as_fd())?;
+        Ok((root, figures))
     };
     let samples = batch::begin(roots, read).wait(timeout).into_iter();
     samples.map(|sample| sample.unwrap_or(Err(Errno::ETIMEDOUT))).collect()
@@ -188,8 +153,8 @@ fn watch(watched: &[(Arc<OwnedFd>, Arc<Mutex<Samples>>)], stopped: &mpsc::Receiv
     while stopped.recv_timeout(interval(round)) == Err(mpsc::RecvTimeoutError::Timeout) {
         let begun = Instant::now();
         for (fd, samples) in watched {
-            if let Ok(capacity) = Capacity::read(fd.as_fd()) {
-                samples.lock().unwrap_or_else(PoisonError::into_inner).add(capacity);
+            if let Ok(figures) = read(fd.as_fd()) {
+                samples.lock().unwrap_or_else(PoisonError::into_inner).add(figures);
             }
         }
         round = begun.elapsed();

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use crate::commands::deleted;
 use crate::commands::explain::{self, Request};
 use crate::model::bytes::Units;
-use crate::model::group_by as sums;
+use crate::model::group_by::GroupBy;
 use crate::report::text::Detail;
 pub(super) use actions::{Basics, Recover, Release, ToRecover};
 
@@ -105,7 +106,7 @@ pub(super) struct Deleted {
 
     /// Look twice, this long apart, and show which files grow
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) interval: Option<Duration>,
+    interval: Option<Duration>,
 
     #[command(flatten)]
     pub(super) common: Common,
@@ -264,23 +265,20 @@ impl Explain {
 }
 
 impl Deleted {
-    /// Where to look.
-    pub(super) fn request(&self) -> Request {
-        Request {
+    /// What to list.
+    pub(super) fn request(&self) -> deleted::Request {
+        let on = Request {
             paths: self.paths.clone(),
             threads: self.common.threads(),
             timeout: self.common.timeout,
             ..Request::default()
-        }
-    }
-
-    /// By what to add up, if by anything.
-    pub(super) fn sums(&self) -> Option<sums::By> {
-        match self.by {
+        };
+        let group_by = match self.by {
             By::Inode => None,
-            By::Process => Some(sums::By::Process),
-            By::Unit => Some(sums::By::Unit),
-        }
+            By::Process => Some(GroupBy::Process),
+            By::Unit => Some(GroupBy::Unit),
+        };
+        deleted::Request { on, interval: self.interval, group_by }
     }
 }
 

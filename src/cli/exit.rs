@@ -15,9 +15,9 @@ use crate::sys::memory;
 /// The ways to end, as shells see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
-    /// 0: everything was looked at.
+    /// 0: everything that matters was looked at.
     Complete,
-    /// 1: there is a report, but something could not be read, as with du.
+    /// 1: there is a report, but something that matters could not be read, as with du.
     Incomplete,
     /// 2: wrong usage, or no report.
     Failure,

@@ -20,11 +20,12 @@ use crate::commands::verified_file::{Opened, Wanted};
 use crate::filesystems;
 use crate::model::bytes::{Bytes, Units};
 use crate::model::errno::errno;
-use crate::model::file_spec::{Via, What};
+use crate::model::file_spec::{FileSpec, Handle};
+use crate::model::methods::CopyMethod;
 use crate::model::monitor::Monitor;
 use crate::mounts::locate;
-use crate::report::{Copied, CopyMethod, Recovered, SCHEMA_VERSION, Tool};
-use crate::statvfs::Capacity;
+use crate::report::{Copied, Recovered, SCHEMA_VERSION, Tool};
+use crate::statvfs;
 pub use all::{AllRequest, recover_all};
 use copy::{Copier, Failure};
 use destination::Destination;
@@ -69,7 +70,7 @@ pub fn recover(request: &Request, monitor: &Monitor) -> Result<Recovered, Refusa
         schema_version: SCHEMA_VERSION,
         tool: Tool::this(),
         what: wanted.what.to_string(),
-        file: assemble::described(&opened.held(), wanted.timeout),
+        file: (&assemble::described(&opened.held(), wanted.timeout)).into(),
         copied,
     })
 }
@@ -82,7 +83,7 @@ fn save(
     monitor: &Monitor,
 ) -> Result<Copied, Refusal> {
     let descriptor = match opened.what {
-        What::Held { via: Via::Descriptor(number), .. } => Some(number),
+        FileSpec::Held { handle: Handle::Descriptor(number), .. } => Some(number),
         what if options.follow => return Err(Refusal::NothingToFollow(what)),
         _ => None,
     };
@@ -132,7 +133,7 @@ fn save(
 /// Whether the copy fits: what is allocated is an upper limit that costs nothing to know; only if that
 /// does not fit, the data is added up.
 fn has_room(destination: &Destination<'_>, copier: &Copier<'_>, length: u64) -> Result<(), Refusal> {
-    let Ok(capacity) = Capacity::read(destination.directory().as_fd()) else { return Ok(()) };
+    let Ok(capacity) = statvfs::read(destination.directory().as_fd()) else { return Ok(()) };
     if capacity.size == Bytes::ZERO {
         // A filesystem without a size of its own.
         return Ok(());

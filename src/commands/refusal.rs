@@ -13,7 +13,7 @@ use crate::model::bytes::{Bytes, Units};
 use crate::model::capability::{Capability, Effective};
 use crate::model::errno::describe;
 use crate::model::escape;
-use crate::model::file_spec::{Via, What};
+use crate::model::file_spec::{FileSpec, Handle};
 use crate::mounts;
 
 /// Why a file was neither recovered nor released.
@@ -27,18 +27,18 @@ pub enum Refusal {
     Run(#[from] error::Error),
     /// Nobody has that number.
     #[error("{0}: there is no such process or thread")]
-    NoProcess(What),
+    NoProcess(FileSpec),
     /// It holds nothing in that way.
     #[error("{}: {}", .0, not_held(*.0))]
-    NotHeld(What),
+    NotHeld(FileSpec),
     /// A number that is a file's only together with its filesystem.
     #[error("{0}: add --filesystem PATH, because each filesystem numbers its own inodes")]
-    WhichFilesystem(What),
+    WhichFilesystem(FileSpec),
     /// The filesystem does not list it.
     #[error("{what}: no deleted file on {} has this number", escape::path(.mountpoint))]
     NotListed {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// Where.
         mountpoint: PathBuf,
     },
@@ -49,7 +49,7 @@ pub enum Refusal {
     )]
     NoList {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// Where.
         mountpoint: PathBuf,
         /// Its type.
@@ -59,7 +59,7 @@ pub enum Refusal {
     #[error("{what}: several deleted files match: {choice}")]
     Ambiguous {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// How to choose.
         choice: String,
     },
@@ -69,7 +69,7 @@ pub enum Refusal {
     )]
     OtherInode {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// The number given.
         expected: u64,
         /// What is there.
@@ -79,7 +79,7 @@ pub enum Refusal {
     #[error("{what}: {}, which has no data of its own", if *.directory { "a directory" } else { "a device, FIFO, socket or link" })]
     NotAFile {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// Whether it is a directory.
         directory: bool,
     },
@@ -87,7 +87,7 @@ pub enum Refusal {
     #[error("{what}: it still has a name{}; whyfull only recovers and releases deleted files", name(.path.as_deref()))]
     Named {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// The name by which it was opened, if that is the one it still has.
         path: Option<PathBuf>,
     },
@@ -167,23 +167,23 @@ pub enum Refusal {
     Interrupted,
     /// Only a descriptor can be waited for.
     #[error("{0}: --follow takes PID:FD: it goes on until that descriptor is closed")]
-    NothingToFollow(What),
+    NothingToFollow(FileSpec),
     /// A running program.
     #[error("{0}: a program that is running: its blocks are needed; restart the program")]
-    Running(What),
+    Running(FileSpec),
     /// What the kernel lets nobody write to (`ETXTBSY`), though nobody was seen to run it.
     #[error(
         "{0}: a program that is running, or swap in use: its blocks are needed; restart the program, or \
          `swapoff`, which moves into memory what is swapped out"
     )]
-    InUse(What),
+    InUse(FileSpec),
     /// Truncating would kill those who have it mapped.
     #[error(
         "{what}: mapped by {by}: truncating it would kill them (SIGBUS); leave out --truncate, or add --force"
     )]
     Mapped {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// Who has it mapped.
         by: String,
     },
@@ -191,18 +191,18 @@ pub enum Refusal {
     #[error("{what}: the kernel itself uses it ({by}): this would destroy its data (--force does it anyway)")]
     InKernel {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// How.
         by: String,
     },
     /// No mount keeps it.
     #[error("{0}: --unmount takes only inode:N of a deleted file that a mount keeps")]
-    NoMount(What),
+    NoMount(FileSpec),
     /// Unmounting alone would free nothing.
     #[error("{what}: {by} holds it, too, so unmounting would free nothing")]
     HeldBesides {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// Who else.
         by: String,
     },
@@ -210,7 +210,7 @@ pub enum Refusal {
     #[error("{what}: kept by {by}, which cannot be unmounted from here")]
     NoWay {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// What keeps it.
         by: String,
     },
@@ -220,7 +220,7 @@ pub enum Refusal {
     )]
     MountInUse {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// The mount.
         by: String,
     },
@@ -228,19 +228,19 @@ pub enum Refusal {
     #[error("{what}: {by} is no longer what is mounted there; run whyfull again")]
     OtherMount {
         /// What was asked for.
-        what: What,
+        what: FileSpec,
         /// The mount.
         by: String,
     },
     /// On no filesystem that is mounted.
     #[error("{0}: memory of no mounted filesystem, so no disk space would be freed (--force)")]
-    NotMounted(What),
+    NotMounted(FileSpec),
     /// Only a writer's own descriptor has the offset to be set back.
     #[error("{0}: --truncate takes PID:FD of a descriptor that is open for writing")]
-    NoWriter(What),
+    NoWriter(FileSpec),
     /// The filesystem cannot do it.
     #[error("{0}: this filesystem cannot punch holes; try --truncate")]
-    NoHoles(What),
+    NoHoles(FileSpec),
     /// Nobody is there to say yes.
     #[error("standard input is not a terminal, so whyfull cannot ask; --yes releases without asking")]
     NobodyToAsk,
@@ -271,11 +271,13 @@ impl Refusal {
     }
 }
 
-fn not_held(what: What) -> &'static str {
+fn not_held(what: FileSpec) -> &'static str {
     match what {
-        What::Held { via: Via::Descriptor(_), .. } => "there is no such descriptor (any more)",
-        What::Held { via: Via::Mapping, .. } => "no deleted file is mapped (any more)",
-        What::Held { via: Via::Executable, .. } | What::Inode(_) => "there is no program (any more)",
+        FileSpec::Held { handle: Handle::Descriptor(_), .. } => "there is no such descriptor (any more)",
+        FileSpec::Held { handle: Handle::Mapping, .. } => "no deleted file is mapped (any more)",
+        FileSpec::Held { handle: Handle::Executable, .. } | FileSpec::Inode(_) => {
+            "there is no program (any more)"
+        }
     }
 }
 

@@ -18,15 +18,17 @@ use crate::commands::refusal::Refusal;
 use crate::commands::survey;
 use crate::commands::verified_file::{Opened, Wanted};
 use crate::filesystems;
-use crate::holders::{self, Held};
+use crate::holders::Held;
 use crate::model::bytes::Bytes;
 use crate::model::capability::Capability;
-use crate::model::file_spec::{Via, What};
+use crate::model::deleted::{DeletedFile, Via};
+use crate::model::file_spec::{FileSpec, Handle};
+use crate::model::methods::ReleaseMethod;
 use crate::model::monitor::Monitor;
 use crate::mounts::Mounts;
 use crate::mounts::locate;
-use crate::report::{Holder, ReleaseMethod, Released, SCHEMA_VERSION, Tool};
-use crate::statvfs::Capacity;
+use crate::report::{Released, SCHEMA_VERSION, Tool};
+use crate::statvfs;
 use crate::sys::pidfd;
 use crate::sys::stat::{Stat, statx_fd};
 use changes::Changes;
@@ -46,20 +48,20 @@ pub struct Request {
 pub struct Plan {
     request: Request,
     opened: Opened,
-    seen: Seen,
+    seen: Examined,
 }
 
 /// The file and those who hold it, as they are shown.
-struct Seen {
+struct Examined {
     stat: Stat,
     means: Means,
-    file: Holder,
+    file: DeletedFile,
     notes: Vec<String>,
 }
 
 /// What another look has shown.
 pub struct News {
-    seen: Seen,
+    seen: Examined,
     changes: Changes,
 }
 
@@ -84,13 +86,13 @@ impl Plan {
         let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
         let opened = Opened::open(&request.wanted, &mounts)?;
         monitor.beat();
-        let seen = Seen::of(&opened, request, &mounts)?;
+        let seen = Examined::of(&opened, request, &mounts)?;
         Ok(Self { request: request.clone(), opened, seen })
     }
 
     /// Looks at it once more, with the same checks.
     pub fn look_again(&self, monitor: &Monitor) -> Result<News, Refusal> {
-        let seen = Seen::of(&self.opened, &self.request, &locate::read_mounts(filesystems::TRAITS_OF)?)?;
+        let seen = Examined::of(&self.opened, &self.request, &locate::read_mounts(filesystems::TRAITS_OF)?)?;
         monitor.beat();
         let before = (&self.seen.stat, &self.seen.file);
         let changes = Changes::between(before, (&seen.stat, &seen.file));
@@ -109,7 +111,7 @@ impl Plan {
             tool: Tool::this(),
             what: self.opened.what.to_string(),
             filesystem: self.request.wanted.filesystem.clone(),
-            file: self.seen.file.clone(),
+            file: (&self.seen.file).into(),
             method: self.seen.means.method(),
             done: false,
             freed_bytes: None,
@@ -139,7 +141,7 @@ impl Plan {
             Means::Truncate(_) | Means::PunchHole => (self.opened.writer()?, ReleaseMethod::PunchHole),
         };
         let _watch = blocks::watch(&file, monitor);
-        let used = Capacity::read(file.as_fd()).map_err(failed)?.used;
+        let used = statvfs::read(file.as_fd()).map_err(failed)?.used;
         let done = match method {
             ReleaseMethod::Truncate => blocks::empty(&file),
             _ => blocks::punch(&file, shown.size),
@@ -163,7 +165,7 @@ impl Plan {
     }
 }
 
-impl Seen {
+impl Examined {
     fn of(opened: &Opened, request: &Request, mounts: &Mounts) -> Result<Self, Refusal> {
         let Request { wanted, truncate, force } = request;
         let what = wanted.what;
@@ -172,7 +174,7 @@ impl Seen {
             held.holds.clear();
         }
         let (held, skips) = survey::holders_of(held, mounts, wanted.timeout)?;
-        if held.holds.iter().any(|hold| hold.via == holders::Via::Executable) {
+        if held.holds.iter().any(|hold| hold.via == Via::Executable) {
             return Err(Refusal::Running(what));
         }
         let means = if *truncate {
@@ -205,7 +207,7 @@ impl Means {
 }
 
 /// Refuses what would harm more than the file.
-fn spare_others(opened: &Opened, file: &Holder, means: &Means) -> Result<(), Refusal> {
+fn spare_others(opened: &Opened, file: &DeletedFile, means: &Means) -> Result<(), Refusal> {
     let what = opened.what;
     if let Some(by) = notes::kernel(file) {
         return Err(Refusal::InKernel { what, by });
@@ -219,7 +221,7 @@ fn spare_others(opened: &Opened, file: &Holder, means: &Means) -> Result<(), Ref
 /// The open file description behind the holder's descriptor, if it is open for writing.
 fn writers_own(opened: &Opened) -> Result<OwnedFd, Refusal> {
     let what = opened.what;
-    let (What::Held { via: Via::Descriptor(number), .. }, Some(task)) = (what, &opened.task) else {
+    let (FileSpec::Held { handle: Handle::Descriptor(number), .. }, Some(task)) = (what, &opened.task) else {
         return Err(Refusal::NoWriter(what));
     };
     let failed = |errno| match errno {

@@ -17,10 +17,11 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use crate::commands::refusal::Refusal;
 use crate::filesystems::{Mounted, Unable, Unlinked};
-use crate::holders::{self, Held, Hold};
+use crate::holders::Held;
 use crate::model::capability::Capability;
+use crate::model::deleted::Hold;
 use crate::model::escape;
-use crate::model::file_spec::{Via, What};
+use crate::model::file_spec::{FileSpec, Handle};
 use crate::model::last_name::LastName;
 use crate::model::traits::TraitsOf;
 use crate::mounts::locate::{self, Target};
@@ -33,7 +34,7 @@ pub use task::Task;
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// How it was named.
-    pub what: What,
+    pub what: FileSpec,
     /// Where an inode number counts.
     pub filesystem: Option<PathBuf>,
     /// The number it must have.
@@ -46,7 +47,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Opened {
     /// How it was named.
-    pub what: What,
+    pub what: FileSpec,
     /// As it was when it was opened.
     pub stat: Stat,
     /// Its last name.
@@ -62,8 +63,8 @@ impl Opened {
     /// given, what has another.
     pub fn open(wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
         let opened = match wanted.what {
-            What::Inode(number) => Self::by_number(number, wanted, mounts),
-            What::Held { task, via } => Self::by_holder(task, via, wanted, mounts),
+            FileSpec::Inode(number) => Self::by_number(number, wanted, mounts),
+            FileSpec::Held { task, handle } => Self::by_holder(task, handle, wanted, mounts),
         }?;
         let found = opened.stat.inode;
         match wanted.inode {
@@ -78,12 +79,12 @@ impl Opened {
     /// to it, else by its number on the filesystem of `target`.
     pub fn listed(held: &Held, target: &Target, mounts: &Mounts, timeout: Duration) -> Result<Self, Refusal> {
         let mut wanted = Wanted {
-            what: What::Inode(held.stat.inode),
+            what: FileSpec::Inode(held.stat.inode),
             filesystem: Some(target.mount.mountpoint.clone()),
             inode: Some(held.stat.inode),
             timeout,
         };
-        for what in held.holds.iter().filter_map(named_by) {
+        for what in held.holds.iter().filter_map(FileSpec::of_hold) {
             match Self::open(&Wanted { what, ..wanted.clone() }, mounts) {
                 Ok(opened) if opened.stat.identity() == held.stat.identity() => return Ok(opened),
                 // Nor will it to the next.
@@ -96,16 +97,16 @@ impl Opened {
         found.check().map(|_| found)
     }
 
-    fn by_holder(number: i32, via: Via, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
+    fn by_holder(number: i32, handle: Handle, wanted: &Wanted, mounts: &Mounts) -> Result<Self, Refusal> {
         let what = wanted.what;
         let task = Task::open(number, what)?;
-        if !task.answers(via, wanted.timeout) {
+        if !task.answers(handle, wanted.timeout) {
             return Err(Refusal::NoAnswer { subject: what.to_string(), timeout: wanted.timeout });
         }
-        let inode = match via {
-            Via::Descriptor(descriptor) => task.link(&format!("fd/{descriptor}"), what)?,
-            Via::Executable => task.link("exe", what)?,
-            Via::Mapping => task.mapping(what, wanted.inode, mounts)?,
+        let inode = match handle {
+            Handle::Descriptor(descriptor) => task.link(&format!("fd/{descriptor}"), what)?,
+            Handle::Executable => task.link("exe", what)?,
+            Handle::Mapping => task.mapping(what, wanted.inode, mounts)?,
         };
         let stat = statx_fd(inode.as_fd()).map_err(|errno| Refusal::system(&what, errno))?;
         Ok(Self { what, name: last_name(&inode, &stat), stat, task: Some(task), inode })
@@ -197,13 +198,8 @@ impl Opened {
     /// The file with the holder through which it was found.
     pub fn held(&self) -> Held {
         let hold = match (self.what, &self.task) {
-            (What::Held { via, .. }, Some(task)) => {
-                let via = match via {
-                    Via::Descriptor(number) => holders::Via::Descriptor { number, info: None },
-                    Via::Mapping => holders::Via::Mapping,
-                    Via::Executable => holders::Via::Executable,
-                };
-                Some(Hold { pid: task.process(), tid: task.thread(), via })
+            (FileSpec::Held { handle, .. }, Some(task)) => {
+                Some(Hold { pid: task.process(), tid: task.thread(), via: handle.into() })
             }
             _ => None,
         };
@@ -218,7 +214,7 @@ impl Opened {
     /// Whether the holder through which it was found still holds it, as far as can be told.
     pub fn is_held(&self) -> bool {
         match (self.what, &self.task) {
-            (What::Held { via: Via::Descriptor(number), .. }, Some(task)) => {
+            (FileSpec::Held { handle: Handle::Descriptor(number), .. }, Some(task)) => {
                 task.has_open(number, self.stat.identity())
             }
             (_, task) => task.as_ref().is_some_and(Task::is_alive),
@@ -230,20 +226,6 @@ impl Opened {
     pub fn is_on_a_mount(&self, mounts: &Mounts) -> bool {
         self.task.as_ref().is_none_or(|task| task.shows_mount_of(&self.stat, mounts))
     }
-}
-
-/// How `WHAT` names that hold; none for directories, and for what only passes through a descriptor.
-fn named_by(hold: &Hold) -> Option<What> {
-    let via = match hold.via {
-        holders::Via::Descriptor { number, .. } => Via::Descriptor(number),
-        holders::Via::Mapping => Via::Mapping,
-        holders::Via::Executable => Via::Executable,
-        holders::Via::WorkingDirectory
-        | holders::Via::RootDirectory
-        | holders::Via::Socket { .. }
-        | holders::Via::Ring { .. } => return None,
-    };
-    Some(What::Held { task: hold.tid.unwrap_or(hold.pid), via })
 }
 
 fn last_name(inode: &OwnedFd, stat: &Stat) -> LastName {

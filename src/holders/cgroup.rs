@@ -6,33 +6,7 @@
 //! lies below that belongs to whoever it was delegated to (a user's own manager, a container) and carries
 //! whatever names that one likes: cgroups(7), "Cgroup delegation"; systemd.resource-control(5), `Delegate=`.
 
-/// What a control group's path says of those in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Membership {
-    /// The unit of the system's manager: `kafka.service`, `session-3.scope`, `user@1000.service`.
-    pub unit: Option<String>,
-    /// Whether that unit is a service below `system.slice`.
-    pub is_system_service: bool,
-    /// The id of the container that root's own runtime has made: 64 hex digits.
-    pub container: Option<String>,
-    /// The id that a group within that container claims: of a container that runs in it, if that is true.
-    pub nested_container: Option<String>,
-    /// What runs the outer container, where there is a command to tell it.
-    pub runtime: Option<Runtime>,
-    /// The uid of the Kubernetes pod that the outer container is in.
-    pub pod: Option<String>,
-}
-
-/// What runs containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Runtime {
-    /// Docker.
-    Docker,
-    /// Podman.
-    Podman,
-    /// A kubelet, through the runtime of its node.
-    Kubernetes,
-}
+use crate::model::process::{Membership, Runtime};
 
 /// Reads `hierarchy:controllers:path` lines: cgroups(7). Where several hierarchies are mounted, the
 /// unified one and systemd's own name units; containers may show in any, but not different ones.

@@ -3,62 +3,74 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
-use super::cgroup::{self, Membership};
-use super::program::{self, Program, Running};
-use super::unit;
+use super::program::{self, Running};
+use super::{Held, Scan, cgroup, unit};
+use crate::model::bytes::Bytes;
+use crate::model::deleted::{DeletedFile, DeletedSubvolume, FileKind, Holder, ProcessHolder};
+use crate::model::identity::DeviceNumber;
+use crate::model::process::{Identity, Process, Program, Service};
+use crate::model::timestamp::timestamp;
 use crate::sys::accounts::Accounts;
 use crate::sys::batch;
 use crate::sys::detached::within;
 
-/// What is told of a process.
-#[derive(Clone, Debug, Default)]
-pub struct Owner {
-    /// The command's name, as in `ps -o comm`: at most 15 bytes, and the process's own to choose.
-    pub command: Option<String>,
-    /// The user's name, or number where it has none.
-    pub user: Option<String>,
-    /// When it was started, seconds since the epoch.
-    pub started: Option<i64>,
-    /// Unit, container, pod.
-    pub membership: Membership,
-    /// What it cannot choose itself.
-    pub identity: Identity,
+/// The processes that hold something, described, by their numbers.
+#[derive(Debug, Default)]
+pub struct Processes(HashMap<i32, Arc<Process>>);
+
+impl Processes {
+    /// Those that hold something in any of `scans`, below `proc`. One that has gone meanwhile is not
+    /// described, nor is one of which /proc does not tell in time: while it executes a program, it may wait for
+    /// the files that this closes, and whoever looks at it waits with it (`exec_update_lock`, fs/exec.c). The
+    /// user database, and each look at what they run, may take up to `timeout`.
+    pub fn of_scans<'a>(scans: impl Iterator<Item = &'a Scan>, proc: &Path, timeout: Duration) -> Self {
+        Self::of_files(scans.flat_map(|scan| &scan.held), proc, timeout)
+    }
+
+    /// The same of those that hold any of `files`.
+    pub fn of_files<'a>(files: impl Iterator<Item = &'a Held>, proc: &Path, timeout: Duration) -> Self {
+        let mut pids: Vec<i32> = files.flat_map(|held| &held.holds).map(|hold| hold.pid).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        if pids.is_empty() {
+            return Self::default();
+        }
+        let described = read_within(&pids, proc, timeout).into_iter();
+        Self(described.map(|(pid, process)| (pid, Arc::new(process))).collect())
+    }
+
+    /// One inode, with its holders described.
+    pub fn describe(&self, held: &Held) -> DeletedFile {
+        let Held { stat, name, holds, kernel } = held;
+        let process = |pid| self.0.get(pid).cloned().unwrap_or_default();
+        let processes = holds.iter().map(|hold| ProcessHolder { hold: *hold, process: process(&hold.pid) });
+        let is_in_deleted_subvolume = stat.is_in_deleted_subvolume();
+        DeletedFile {
+            dev: DeviceNumber::from(stat.dev),
+            inode: stat.inode,
+            kind: FileKind::of_mode(stat.mode),
+            bytes: Bytes(stat.allocated),
+            size: Bytes(stat.size),
+            uid: stat.uid,
+            name: name.clone(),
+            grown: None,
+            written: timestamp(stat.modified),
+            deleted_subvolume: is_in_deleted_subvolume.then_some(DeletedSubvolume { number: stat.subvolume }),
+            held_by: processes
+                .map(Holder::Process)
+                .chain(kernel.iter().cloned().map(Holder::Kernel))
+                .collect(),
+        }
+    }
 }
 
-/// Who a process is, whatever it calls itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The name of the file that it runs. That may be a file of the user's.
-    pub executable: Option<String>,
-    /// The program that it runs, where it is one of the system's own.
-    pub program: Option<Program>,
-    /// The user's number; none of a process between two users.
-    pub uid: Option<u32>,
-    /// The service of the system's manager that it belongs to.
-    pub service: Option<Service>,
-}
-
-/// A service of the system's manager, as far as /proc tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
-    /// Its unit.
-    pub unit: String,
-    /// The program that it runs, if its main process can be nothing else: all its processes that no other
-    /// of them has started run this one, as the same user.
-    pub main: Option<Program>,
-    /// As whom all of those run.
-    pub uid: Option<u32>,
-}
-
-/// Describes processes. One that has gone meanwhile is left out, and so is one of which /proc does not tell in
-/// time: while it executes a program, it may wait for the files that this closes, and whoever looks at it waits
-/// with it (`exec_update_lock`, fs/exec.c). The user database, and each look at what they run, may take up to
-/// `timeout`.
-pub fn describe(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {
+/// Reads all at once, or each by itself where one keeps the others waiting.
+fn read_within(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Process> {
     let (all, directory) = (pids.to_vec(), proc.to_owned());
     let together = within(timeout.saturating_mul(4), move || read(&all, &directory, timeout));
     together.unwrap_or_else(|| {
@@ -68,23 +80,23 @@ pub fn describe(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Ow
     })
 }
 
-fn read(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {
+fn read(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Process> {
     let Ok(mut system) = System::new() else { return HashMap::new() };
     let known: Vec<Pid> = pids.iter().filter_map(|&pid| u32::try_from(pid).ok()).map(Pid::from_u32).collect();
     let kind = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).without_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&known), false, kind);
     let mut users = Users { names: HashMap::new(), accounts: Accounts::until(timeout), timeout };
     let mut running = program::running(pids, proc, timeout);
-    let mut owners: HashMap<i32, Owner> = pids
+    let mut described: HashMap<i32, Process> = pids
         .iter()
         .filter_map(|&pid| {
             let process = system.process(Pid::from_u32(u32::try_from(pid).ok()?))?;
             let cgroup = std::fs::read_to_string(proc.join(pid.to_string()).join("cgroup"));
             let running = running.remove(&pid).unwrap_or_default();
-            let owner = Owner {
+            let described = Process {
                 command: Some(process.name().to_string_lossy().into_owned()),
                 user: process.user_id().map(|uid| users.name(**uid)),
-                started: i64::try_from(process.start_time()).ok(),
+                started: i64::try_from(process.start_time()).ok().and_then(timestamp),
                 membership: cgroup.map(|text| cgroup::parse(&text)).unwrap_or_default(),
                 identity: Identity {
                     program: users.program(&running),
@@ -93,24 +105,25 @@ fn read(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Owner> {
                     service: None,
                 },
             };
-            Some((pid, owner))
+            Some((pid, described))
         })
         .collect();
-    let services = services(owners.values(), proc, &mut users);
-    for owner in owners.values_mut() {
-        let unit = owner.membership.unit.as_ref();
-        owner.identity.service = unit.and_then(|unit| services.get(unit)).cloned();
+    let services = services(described.values(), proc, &mut users);
+    for process in described.values_mut() {
+        let unit = process.membership.unit.as_ref();
+        process.identity.service = unit.and_then(|unit| services.get(unit)).cloned();
     }
-    owners
+    described
 }
 
-/// The services among the units of `owners`.
+/// The services among the units of `processes`.
 fn services<'a>(
-    owners: impl Iterator<Item = &'a Owner>,
+    processes: impl Iterator<Item = &'a Process>,
     proc: &Path,
     users: &mut Users,
 ) -> HashMap<String, Service> {
-    let services = owners.map(|owner| &owner.membership).filter(|membership| membership.is_system_service);
+    let services =
+        processes.map(|process| &process.membership).filter(|membership| membership.is_system_service);
     let units: HashSet<&str> = services.filter_map(|membership| membership.unit.as_deref()).collect();
     let units: Vec<&str> = units.into_iter().collect();
     if units.is_empty() {

@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::DescriptorInfo;
+use crate::model::deleted::DescriptorInfo;
+use crate::model::open_flags::OpenFlags;
 use crate::mounts::mountinfo::unescape;
 
 /// Open flags and offset.
 pub(super) fn descriptor(text: &[u8]) -> Option<DescriptorInfo> {
     Some(DescriptorInfo {
-        flags: i32::from_str_radix(field(text, "flags:")?, 8).ok()?,
+        flags: OpenFlags(i32::from_str_radix(field(text, "flags:")?, 8).ok()?),
         position: field(text, "pos:")?.parse().ok()?,
     })
 }
@@ -78,7 +79,7 @@ mod tests {
     #[test]
     fn an_ordinary_descriptor() {
         let text = b"pos:\t20000\nflags:\t02100002\nmnt_id:\t67\nino:\t17\n";
-        let info = DescriptorInfo { flags: 0o2_100_002, position: 20000 };
+        let info = DescriptorInfo { flags: OpenFlags(0o2_100_002), position: 20000 };
         assert_eq!((descriptor(text), mount(text), queued(text)), (Some(info), Some(67), 0));
     }
 

@@ -18,76 +18,19 @@ use super::patience::Patience;
 use super::places::Places;
 use super::{Held, Key, Scan, key};
 use crate::model::bytes::Bytes;
+use crate::model::deleted::{KernelHolder, KernelVia};
 use crate::model::last_name::LastName;
 use crate::model::skips::{Kind, Skip};
 use crate::sys::stat::{Stat, statx_fd};
-use namespaces::{Mounted, Namespace, Namespaces, What};
-pub use unmount::Reached;
-
-/// One way in which the kernel holds an inode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelHold {
-    /// How.
-    pub via: KernelVia,
-    /// What holds it: a device, a mount point and the way to it, an entry, an event.
-    pub name: String,
-    /// Where it can be unmounted, if it is a mount that is what is seen at its mount point.
-    pub mounted: Option<MountedAt>,
-}
-
-impl KernelHold {
-    fn new(via: KernelVia, name: String) -> Self {
-        Self { via, name, mounted: None }
-    }
-}
-
-/// A mount, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MountedAt {
-    /// From the root of its mount namespace.
-    pub point: PathBuf,
-    /// Its number, as in mountinfo.
-    mount: u64,
-    /// The inode number of that namespace, where it is not our own.
-    namespace: Option<u64>,
-    /// A process in it, if there is one.
-    task: Option<u32>,
-}
-
-/// The ways in which the kernel can hold an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KernelVia {
-    /// A loop device has it behind it.
-    Loop,
-    /// It is mounted: a directory, a file, or the image of a filesystem.
-    Mount,
-    /// It is the interpreter that an entry of `binfmt_misc` keeps open.
-    BinfmtMisc,
-    /// A probe is set in it.
-    Uprobe,
-    /// It is swap space.
-    Swap,
-}
-
-impl KernelVia {
-    /// The name in the report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loop => "loop",
-            Self::Mount => "mount",
-            Self::BinfmtMisc => "binfmt_misc",
-            Self::Uprobe => "uprobe",
-            Self::Swap => "swap",
-        }
-    }
-}
+use namespaces::{Interest, Mounted, Namespace, Namespaces};
+pub use unmount::{Reached, reach};
 
 /// Something that holds a file of which only the name is known.
 #[derive(Debug)]
 struct Claim {
     /// The name that the file had.
     path: PathBuf,
-    hold: KernelHold,
+    hold: KernelHolder,
     /// Where that name must lead nowhere, by the number of the namespace. Else the kernel has said itself
     /// that it is gone.
     unless_in: Option<usize>,
@@ -97,7 +40,7 @@ struct Claim {
 
 impl Claim {
     /// One of which the kernel says that the name is gone, and no more.
-    fn deleted(path: PathBuf, hold: KernelHold) -> Self {
+    fn deleted(path: PathBuf, hold: KernelHolder) -> Self {
         Self { path, hold, unless_in: None, longer_than: Bytes::ZERO }
     }
 }
@@ -118,7 +61,7 @@ pub fn attribute(scans: &mut [Scan], listed: &[bool], places: &Places, proc: &Pa
     if attribution.scans.iter().flat_map(|scan| &scan.held).any(|held| !held.is_attributed()) {
         attribution.claims.extend(registrations::read(&namespaces, patience));
         attribution.claims.extend(swaps::read(proc));
-        attribution.settle(&namespaces, patience);
+        attribution.resolve_claims(&namespaces, patience);
     }
 }
 
@@ -132,14 +75,14 @@ struct Attribution<'a> {
 impl Attribution<'_> {
     /// The mounts in a namespace whose root has no name any more.
     fn mounts(&mut self, namespaces: &Namespaces, namespace: &Namespace, patience: &Patience) {
-        let deleted = |mounted: &&Mounted| matches!(mounted.what, What::Deleted { .. });
+        let deleted = |mounted: &&Mounted| matches!(mounted.interest, Interest::Deleted { .. });
         let mounts: Vec<&Mounted> = namespace.mounts.iter().filter(deleted).collect();
         if mounts.is_empty() {
             return;
         }
         let points: Vec<&Path> = mounts.iter().map(|mounted| mounted.point.as_path()).collect();
         for (mounted, opened) in mounts.iter().zip(namespace.open(&points, patience)) {
-            let What::Deleted { filesystem, root } = &mounted.what else { continue };
+            let Interest::Deleted { filesystem, root } = &mounted.interest else { continue };
             let hold = namespaces.hold(namespace, mounted);
             let path = self.places.path_of(*filesystem, root);
             match opened.and_then(|fd| statx_fd(fd.as_fd())) {
@@ -150,14 +93,14 @@ impl Attribution<'_> {
                 }
                 // Another mount lies over it, or there is no way to it: none to unmount it either.
                 other => {
-                    let hold = KernelHold { mounted: None, ..hold };
+                    let hold = KernelHolder { mounted: None, ..hold };
                     self.unreached(*filesystem, path, hold, &mounted.point, other.err());
                 }
             }
         }
     }
 
-    fn mounted(&mut self, filesystem: usize, stat: Stat, path: Option<PathBuf>, hold: KernelHold) {
+    fn mounted(&mut self, filesystem: usize, stat: Stat, path: Option<PathBuf>, hold: KernelHolder) {
         if !self.attach(key(&stat), &hold)
             && let Some(scan) = self.scans.get_mut(filesystem)
         {
@@ -170,7 +113,7 @@ impl Attribution<'_> {
         &mut self,
         filesystem: usize,
         path: Option<PathBuf>,
-        hold: KernelHold,
+        hold: KernelHolder,
         point: &Path,
         errno: Option<Errno>,
     ) {
@@ -184,7 +127,7 @@ impl Attribution<'_> {
     /// Loop devices whose file has no name any more.
     fn loops(&mut self, patience: &Patience) {
         for device in loops::on_deleted_files(Path::new("/sys/block"), patience) {
-            let hold = KernelHold::new(KernelVia::Loop, device.node.to_string_lossy().into_owned());
+            let hold = KernelHolder::new(KernelVia::Loop, device.node.to_string_lossy().into_owned());
             let (filesystem, errno) = match device.inode {
                 Ok((dev, inode)) if self.attach((dev, None, inode), &hold) => continue,
                 Ok((dev, _)) => (self.places.devices.get(&dev).copied(), None),
@@ -206,15 +149,15 @@ impl Attribution<'_> {
     }
 
     /// Tells of all that know the inode; whether any did.
-    fn attach(&mut self, key: Key, hold: &KernelHold) -> bool {
+    fn attach(&mut self, key: Key, hold: &KernelHolder) -> bool {
         let inodes = self.scans.iter_mut().flat_map(|scan| &mut scan.held);
         inodes.filter(|inode| inode.key() == key).map(|inode| inode.kernel.push(hold.clone())).count() > 0
     }
 
     /// A name alone is a weak claim. It counts only where one inode alone had that name, nobody else
     /// holds it, and nothing has taken its place.
-    fn settle(&mut self, namespaces: &Namespaces, patience: &Patience) {
-        let mut settled: Vec<(Key, KernelHold)> = Vec::new();
+    fn resolve_claims(&mut self, namespaces: &Namespaces, patience: &Patience) {
+        let mut resolved: Vec<(Key, KernelHolder)> = Vec::new();
         for claim in self.claims.drain(..) {
             let held = self.scans.iter().flat_map(|scan| &scan.held);
             let is_it = |held: &&Held| {
@@ -227,10 +170,10 @@ impl Attribution<'_> {
             }
             let namespace = claim.unless_in.and_then(|number| namespaces.iter().nth(number));
             if namespace.is_none_or(|namespace| namespace.lacks(&claim.path, patience)) {
-                settled.push((only.key(), claim.hold));
+                resolved.push((only.key(), claim.hold));
             }
         }
-        for (key, hold) in settled {
+        for (key, hold) in resolved {
             self.attach(key, &hold);
         }
     }

@@ -37,7 +37,7 @@ impl<'a> Tables<'a> {
     pub(super) fn mount_of(&mut self, sighting: &Sighting) -> Option<&Mount> {
         let id = sighting.stat.mount?;
         if !self.mounts.contains_key(&id) {
-            self.read(sighting.hold.tid.unwrap_or(sighting.hold.pid));
+            self.read(sighting.hold.task());
         }
         self.mounts.get(&id)
     }
@@ -106,7 +106,7 @@ pub(super) fn the_same<'a>(
 mod tests {
     use super::*;
     use crate::holders::places::Place;
-    use crate::holders::{Hold, Via};
+    use crate::model::deleted::{Hold, Via};
     use crate::sys::stat::{Moment, Stat};
 
     fn stat(inode: u64, nanoseconds: u32) -> Stat {

@@ -10,9 +10,10 @@ use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 use rayon::prelude::*;
 
-use super::carriers::Carrier;
+use super::in_flight::Carrier;
 use super::places::{Place, Places};
-use super::{Hold, Unseen, Via, fdinfo, proc_maps};
+use super::{Unseen, fdinfo, proc_maps};
+use crate::model::deleted::{Hold, Via};
 use crate::model::last_name::LastName;
 use crate::sys::getdents;
 use crate::sys::kcmp::{self, Resource};
@@ -109,7 +110,7 @@ struct Reader<'a> {
 }
 
 /// What a descriptor leads to.
-enum Seen {
+enum LeadsTo {
     /// Something that does not count.
     Nothing,
     Inode(Sighting),
@@ -199,9 +200,9 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether `tid` shares `what` with one of the tasks that have been read.
-    fn shares(&self, tid: i32, read: &[i32], what: Resource) -> bool {
-        self.proc.same_numbers && read.iter().any(|&other| kcmp::same(other, tid, what) == Ok(true))
+    /// Whether `tid` shares `resource` with one of the tasks that have been read.
+    fn shares(&self, tid: i32, read: &[i32], resource: Resource) -> bool {
+        self.proc.same_numbers && read.iter().any(|&other| kcmp::same(other, tid, resource) == Ok(true))
     }
 
     fn directories(&mut self, task: &Task) -> Result<(), Errno> {
@@ -248,9 +249,9 @@ impl<'a> Reader<'a> {
             let (mut found, mut carriers, mut denied) = (Vec::new(), Vec::new(), None);
             for &number in numbers {
                 match this.descriptor(task, table.as_fd(), number) {
-                    Ok(Seen::Nothing) => {}
-                    Ok(Seen::Inode(sighting)) => found.push(sighting),
-                    Ok(Seen::Carrier(carrier)) => carriers.push(carrier),
+                    Ok(LeadsTo::Nothing) => {}
+                    Ok(LeadsTo::Inode(sighting)) => found.push(sighting),
+                    Ok(LeadsTo::Carrier(carrier)) => carriers.push(carrier),
                     Err(errno) if is_gone(errno) || is_elsewhere(errno) => {}
                     Err(errno) => denied = Some(errno),
                 }
@@ -270,23 +271,23 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn descriptor(&self, task: &Task, table: BorrowedFd<'_>, number: u32) -> Result<Seen, Errno> {
+    fn descriptor(&self, task: &Task, table: BorrowedFd<'_>, number: u32) -> Result<LeadsTo, Errno> {
         if self.places.may_hang() {
             let mount = fdinfo::mount(&read_fdinfo(task, number)?);
             if mount.is_some_and(|mount| self.places.is_served(mount)) {
-                return Ok(Seen::Nothing);
+                return Ok(LeadsTo::Nothing);
             }
         }
         let name = Decimal::new(number);
         let stat = statx_at(table, name.as_c_str(), Links::Follow)?;
         let Some(place) = self.places.without_name(&stat) else {
             let carrier = Carrier::new(&stat, self.pid, task.tid, number);
-            return Ok(carrier.map_or(Seen::Nothing, Seen::Carrier));
+            return Ok(carrier.map_or(LeadsTo::Nothing, LeadsTo::Carrier));
         };
         let name = LastName::of_link(read_link(table, name.as_c_str()), stat.inode);
         let info = read_fdinfo(task, number).ok().and_then(|text| fdinfo::descriptor(&text));
         let hold = Hold { pid: self.pid, tid: task.tid, via: Via::Descriptor { number, info } };
-        Ok(Seen::Inode(Sighting { place, stat, name, hold }))
+        Ok(LeadsTo::Inode(Sighting { place, stat, name, hold }))
     }
 
     /// Finds deleted files among the mappings by their text, then asks each inode.

@@ -15,20 +15,10 @@ use nix::sys::stat::Mode;
 use crate::sys::stat::{Links, Stat, statx_at, statx_fd};
 use crate::sys::{Dev, scout};
 
-type Identity = (Dev, u64);
+/// What tells inodes apart.
+type FileId = (Dev, u64);
 
-/// A program of the system's own: a file in one of the directories below that nobody but root can change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// The file's name.
-    pub name: String,
-    /// As whom it runs: all of the process's user ids are this one.
-    pub uid: u32,
-    /// The same by name, or the number where it has none.
-    pub user: String,
-}
-
-/// Where such programs are. Not `/usr/local`, which some systems let a group write to.
+/// Where the system's own programs are. Not `/usr/local`, which some systems let a group write to.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What the kernel says a process runs.
@@ -46,7 +36,7 @@ pub(super) struct Running {
 /// What each of these processes runs. Those that have gone meanwhile are left out, or run nothing.
 pub(super) fn running(pids: &[i32], proc: &Path, timeout: Duration) -> HashMap<i32, Running> {
     let mut found: HashMap<i32, Running> = HashMap::new();
-    let mut candidates: Vec<(i32, CString, Vec<Identity>)> = Vec::new();
+    let mut candidates: Vec<(i32, CString, Vec<FileId>)> = Vec::new();
     for &pid in pids {
         let process = proc.join(pid.to_string());
         let uid = fs::read_to_string(process.join("status")).ok().as_deref().and_then(sole_uid);
@@ -80,7 +70,7 @@ fn executable(link: &Path) -> Option<OsString> {
 
 /// The system's own programs of that name. They are compared by inode: the path of a running program is that
 /// of its mount namespace, where a user may have put anything.
-fn of_that_name(name: &OsStr) -> Vec<Identity> {
+fn of_that_name(name: &OsStr) -> Vec<FileId> {
     let found = DIRECTORIES.iter().filter_map(|directory| in_directory(Path::new(directory), name));
     found.filter(is_roots_alone).map(|stat| stat.identity()).collect()
 }

@@ -13,11 +13,12 @@ use nix::sys::stat::Mode;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::carriers::Carrier;
-use super::further::Found;
+use super::in_flight::Carrier;
 use super::places::{Place, Places};
 use super::process::{self, Outcome, Proc, Sighting, is_kernel_thread, numbers};
-use super::{Held, Hold, Key, Scan, Unseen, key};
+use super::second_pass::Found;
+use super::{Held, Key, Scan, Unseen, key};
+use crate::model::deleted::Hold;
 use crate::model::skips::{Kind, Skip};
 use crate::sys::detached::{Deadline, detach};
 use crate::sys::{thread, worker};

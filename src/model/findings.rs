@@ -8,9 +8,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use crate::model::bytes::Bytes;
+use crate::model::capacity::{Capacity, Figures};
 use crate::model::limits::{Chunks, Image, Limits, Quota};
 use crate::model::traits::{ReservedFor, Traits};
-use crate::report::{Capacity, Finding, FindingCode, Severity};
 use messages::Names;
 
 /// What there is to judge of one filesystem.
@@ -22,12 +22,65 @@ pub struct Evidence<'a> {
     pub source: &'a Path,
     /// What sets its type apart.
     pub traits: Traits,
-    /// What `df` prints.
+    /// How large it is, and what of it is taken.
     pub capacity: &'a Capacity,
     /// What else limits it.
     pub limits: &'a Limits,
     /// The directory whose list of names is the longest, with that list's size.
     pub longest_directory: Option<&'a (PathBuf, Bytes)>,
+}
+
+/// A reason why a filesystem may refuse to store anything though bytes are left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which.
+    pub code: FindingCode,
+    /// How bad.
+    pub severity: Severity,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// The reasons that can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindingCode {
+    /// Hardly an inode is free.
+    InodesExhausted,
+    /// What is free is reserved: for root, or for whom the filesystem says.
+    OnlyReserveLeft,
+    /// The kernel lets nothing be written since it met an error.
+    ReadOnlyAfterErrors,
+    /// The filesystem has noted errors in itself.
+    ErrorsNoted,
+    /// What the filesystem says of its size and of what is free cannot both be true.
+    CountersWrong,
+    /// A directory is as large as the mount's options allow.
+    DirectoryAtLimit,
+    /// The index of a directory may have no room for another name.
+    DirectoryIndexFull,
+    /// A quota is used up, or is about to be.
+    QuotaReached,
+    /// The device is larger than the filesystem on it.
+    NeverGrown,
+    /// The sparse file behind it may not find the space that it still needs.
+    ImageWithoutSpace,
+    /// btrfs has no space left for metadata, though its data has.
+    MetadataFull,
+    /// btrfs has snapshots, and is short of space.
+    SnapshotsKept,
+    /// A filesystem in memory has reached the size it may have.
+    MemoryLimitReached,
+    /// A filesystem in memory takes up a large part of the memory.
+    MemoryTaken,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It will fail soon.
+    Warning,
+    /// It fails now.
+    Critical,
 }
 
 /// Less than this is as good as nothing.
@@ -107,16 +160,16 @@ fn refusal(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
 
 /// What `df` makes of that is a negative number, or an absurd one.
 fn counters(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
-    let Capacity { size_bytes, free_bytes, available_bytes, device_bytes, .. } = *evidence.capacity;
-    let is_wrong = free_bytes > size_bytes || device_bytes.is_some_and(|device| size_bytes > device);
+    let Figures { size, free, available, .. } = evidence.capacity.figures;
+    let is_wrong = free > size || evidence.capacity.device.is_some_and(|device| size > device);
     if evidence.traits.unchecked_counters && is_wrong {
-        let message = names.counters(size_bytes, free_bytes);
+        let message = names.counters(size, free);
         return Some(finding(FindingCode::CountersWrong, Severity::Critical, message));
     }
     // Elsewhere no tool can put that right: a server may say anything.
-    let is_absurd = size_bytes > Bytes::ZERO && free_bytes.max(available_bytes) > size_bytes
-        || size_bytes.max(free_bytes).max(available_bytes) >= Bytes::MOST;
-    let message = || messages::absurd(size_bytes, free_bytes.max(available_bytes));
+    let is_absurd =
+        size > Bytes::ZERO && free.max(available) > size || size.max(free).max(available) >= Bytes::MOST;
+    let message = || messages::absurd(size, free.max(available));
     is_absurd.then(|| finding(FindingCode::CountersWrong, Severity::Warning, message()))
 }
 
@@ -127,7 +180,7 @@ fn metadata(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let left = chunks.metadata_left;
     let is_short = left < chunks.operation + chunks.operation || is_scarce(left.0, chunks.metadata.0);
     let spare = chunks.data.saturating_sub(chunks.data_used);
-    if !is_short || spare < CHUNK.min(Bytes(evidence.capacity.size_bytes.0 / CHUNKS_AT_LEAST)) {
+    if !is_short || spare < CHUNK.min(Bytes(evidence.capacity.figures.size.0 / CHUNKS_AT_LEAST)) {
         return None;
     }
     let severity = if left < chunks.operation { Severity::Critical } else { Severity::Warning };
@@ -137,16 +190,16 @@ fn metadata(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
 /// What deleting a file does not give back as long as they are there.
 fn snapshots(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
     let count = evidence.limits.snapshots.filter(|count| *count > 0)?;
-    let Capacity { size_bytes, available_bytes, .. } = *evidence.capacity;
-    let is_low = available_bytes.0 < size_bytes.0 / LOW_PART || metadata(evidence, names).is_some();
+    let Figures { size, available, .. } = evidence.capacity.figures;
+    let is_low = available.0 < size.0 / LOW_PART || metadata(evidence, names).is_some();
     is_low.then(|| finding(FindingCode::SnapshotsKept, Severity::Warning, names.snapshots(count)))
 }
 
 /// Filesystems that make inodes as needed report none at all, or, like XFS, fewer the less space is
 /// free: then it is the space that is scarce.
 fn inodes(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
-    let Capacity { inodes, inodes_free, size_bytes, available_bytes, .. } = *evidence.capacity;
-    if !is_scarce(inodes_free, inodes) || is_scarce(available_bytes.0, size_bytes.0) {
+    let Figures { inodes, inodes_free, size, available, .. } = evidence.capacity.figures;
+    if !is_scarce(inodes_free, inodes) || is_scarce(available.0, size.0) {
         return None;
     }
     let severity = if inodes_free == 0 { Severity::Critical } else { Severity::Warning };
@@ -155,25 +208,25 @@ fn inodes(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
 
 /// Where the filesystem alone may use what is free but not available, it is nobody's.
 fn reserve(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
-    let Capacity { size_bytes, available_bytes, reserved_bytes, .. } = *evidence.capacity;
-    let severity = shortage(available_bytes, size_bytes)?;
+    let Figures { size, available, reserved, .. } = evidence.capacity.figures;
+    let severity = shortage(available, size)?;
     let only_that = evidence.traits.reserved_for == ReservedFor::Root
         && severity == Severity::Critical
-        && reserved_bytes > available_bytes;
-    let percent = percent(reserved_bytes, size_bytes).unwrap_or(0);
+        && reserved > available;
+    let percent = percent(reserved, size).unwrap_or(0);
     let message = || names.reserve(evidence.capacity, percent > 2);
     only_that.then(|| finding(FindingCode::OnlyReserveLeft, severity, message()))
 }
 
 fn memory_limit(evidence: &Evidence<'_>, names: &Names<'_>) -> Option<Finding> {
-    let Capacity { size_bytes, available_bytes, .. } = *evidence.capacity;
+    let Figures { size, available, .. } = evidence.capacity.figures;
     evidence.limits.memory?;
-    let severity = shortage(available_bytes, size_bytes)?;
-    Some(finding(FindingCode::MemoryLimitReached, severity, names.memory_limit(available_bytes, size_bytes)))
+    let severity = shortage(available, size)?;
+    Some(finding(FindingCode::MemoryLimitReached, severity, names.memory_limit(available, size)))
 }
 
 fn memory(evidence: &Evidence<'_>) -> Option<Finding> {
-    let (memory, used) = (evidence.limits.memory?, evidence.capacity.used_bytes);
+    let (memory, used) = (evidence.limits.memory?, evidence.capacity.figures.used);
     (used.0 > memory.0 / MEMORY_PART)
         .then(|| finding(FindingCode::MemoryTaken, Severity::Warning, messages::memory(used, memory)))
 }
@@ -181,7 +234,7 @@ fn memory(evidence: &Evidence<'_>) -> Option<Finding> {
 /// Of what is free only what the image has no blocks for yet is needed from its host.
 fn image(evidence: &Evidence<'_>) -> Option<Finding> {
     let image: &Image = evidence.limits.image.as_ref()?;
-    let needed = evidence.capacity.free_bytes.min(image.holes);
+    let needed = evidence.capacity.figures.free.min(image.holes);
     if image.available >= needed {
         return None;
     }

@@ -9,11 +9,12 @@ use nix::errno::Errno;
 use crate::sys::stat::is_stand_in;
 
 /// What is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LastName {
     /// This is it.
     Told(PathBuf),
     /// It never had one: `O_TMPFILE`, open(2).
+    #[default]
     Never,
     /// The links of /proc tell no path of more than 4095 bytes: `do_proc_readlink` (fs/proc/base.c), which
     /// gives a page to `d_path`.

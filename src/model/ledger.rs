@@ -1,14 +1,11 @@
 //! The ledger: rows that add up to `used` to the byte, each saying how it was
 //! obtained. Pure.
 
-use serde::Serialize;
-
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::usage::Tally;
 
 /// What a row counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Names that can be reached from the filesystem's root: what `du -sx` prints.
     Visible,
@@ -35,8 +32,7 @@ pub enum Cause {
 }
 
 /// How a row's bytes were obtained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// Read from the kernel or the filesystem.
     Measured,
@@ -152,6 +148,12 @@ impl Ledger {
         let skipped = if views.skipped && rest > Gap(0) { rest.magnitude() } else { Bytes::ZERO };
         Self { rows, gap: views.used - views.visible.bytes, bound: views.moved + skipped }
     }
+
+    /// Whether nothing is unexplained, and nothing can be.
+    pub fn closes(&self) -> bool {
+        let rest = self.rows.iter().filter(|row| row.cause == Cause::Unexplained);
+        self.bound == Bytes::ZERO && rest.map(|row| row.bytes).all(|bytes| bytes == Gap(0))
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +252,15 @@ mod tests {
         let base = Views { used: Bytes(100), visible: tally(60), skipped: true, ..Views::default() };
         assert_eq!(Ledger::close(&base).bound, Bytes(40));
         assert_eq!(Ledger::close(&Views { visible: tally(130), ..base }).bound, Bytes(0));
+    }
+
+    #[test]
+    fn a_ledger_closes_without_a_rest_and_without_a_bound() {
+        let base = Views { used: Bytes(100), visible: tally(100), skipped: true, ..Views::default() };
+        assert!(Ledger::close(&base).closes());
+        assert!(!Ledger::close(&Views { moved: Bytes(1), ..base }).closes());
+        assert!(!Ledger::close(&Views { visible: tally(99), ..base }).closes());
+        assert!(!Ledger::close(&Views { visible: tally(101), ..base }).closes());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What could not be looked at, of which kind, and what would unlock it. Nothing is
-//! dropped silently: every skip is counted, shown, and makes the report incomplete.
+//! What could not be looked at, of which kind, what would unlock it, and whether it matters. Nothing is
+//! dropped silently: every skip is in the report, and makes it incomplete if it matters.
 
 use std::path::PathBuf;
 
@@ -61,30 +61,6 @@ impl Kind {
                 | Self::Ring
                 | Self::Overlay
         )
-    }
-
-    /// The name in the JSON report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::File => "file",
-            Self::Process => "process",
-            Self::Unlisted => "unlisted_processes",
-            Self::Mapping => "mapping",
-            Self::LoopDevice => "loop_device",
-            Self::Socket => "socket_queue",
-            Self::Ring => "io_uring",
-            Self::Overlay => "overlay_file",
-            Self::DeletedSubvolume => "deleted_subvolume",
-            Self::Mount => "mount",
-            Self::Subvolume => "subvolume",
-            Self::Outside => "outside",
-            Self::InodeTables => "inode_tables",
-            Self::Inode => "inode",
-            Self::UnlinkedList => "unlinked_list",
-            Self::LeftOut => "left_out",
-            Self::Filesystem => "filesystem",
-        }
     }
 
     /// The word for one or for `count` of them.
@@ -205,6 +181,40 @@ impl Skip {
     }
 }
 
+/// What is known of the deleted files of one filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Knowledge {
+    /// Whether the filesystem's own list of deleted files was read whole: then there are no others.
+    pub is_listed: bool,
+    /// Whether each of those that were found has a holder.
+    pub is_attributed: bool,
+}
+
+impl Knowledge {
+    /// Whether nobody can be missing who holds a deleted file that nobody else was found to hold.
+    pub fn misses_nobody(self) -> bool {
+        self.is_listed && self.is_attributed
+    }
+}
+
+/// How far one filesystem is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// What is known of its deleted files.
+    pub deleted: Knowledge,
+    /// Whether its ledger leaves nothing unexplained, and with a bound of zero: then no file is missing.
+    /// `None` where no ledger was made, or the filesystem does not count what is used.
+    pub ledger_closes: Option<bool>,
+}
+
+/// Whether what was skipped could change the answer for a filesystem that is explained so far: a row, a
+/// holder that is missing, or a finding. What could only have told who holds something cannot, if there is no
+/// deleted file besides those that were found, and each of them has a holder.
+pub fn matters(kind: Kind, explained: Explained) -> bool {
+    let no_file_is_missing = explained.deleted.is_listed || explained.ledger_closes == Some(true);
+    !(kind.is_about_holders() && no_file_is_missing && explained.deleted.is_attributed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,5 +235,31 @@ mod tests {
             assert!(!Skip::new(Kind::Process, "/proc/1", errno).is_damage());
         }
         assert!(!Skip::new(Kind::File, "/closed", Errno::EACCES).is_damage());
+    }
+    #[test]
+    fn a_process_that_was_not_inspected_matters_where_it_could_hold_something_unknown() {
+        let process_matters = |is_listed, is_attributed, ledger_closes| {
+            let deleted = Knowledge { is_listed, is_attributed };
+            matters(Kind::Process, Explained { deleted, ledger_closes })
+        };
+        assert!(!process_matters(true, true, Some(false)), "all are listed, and each has a holder");
+        assert!(!process_matters(true, true, None), "there is no ledger without a count");
+        assert!(!process_matters(false, true, Some(true)), "no byte is missing");
+        assert!(process_matters(false, true, Some(false)), "it may hold what is missing");
+        assert!(process_matters(false, true, None));
+        assert!(process_matters(true, false, Some(true)), "it may be the holder that is missing");
+    }
+
+    #[test]
+    fn only_what_is_about_holders_can_be_of_no_matter() {
+        let deleted = Knowledge { is_listed: true, is_attributed: true };
+        let explained = Explained { deleted, ledger_closes: Some(true) };
+        for kind in [Kind::Directory, Kind::Mount, Kind::Outside, Kind::DeletedSubvolume, Kind::UnlinkedList]
+        {
+            assert!(matters(kind, explained), "{kind:?}");
+        }
+        for kind in [Kind::Process, Kind::Unlisted, Kind::Mapping, Kind::Socket, Kind::Ring] {
+            assert!(!matters(kind, explained), "{kind:?}");
+        }
     }
 }

@@ -51,7 +51,7 @@ pub struct Census {
     /// What the mount does not show, where that was to be counted; or why there is no way to it.
     pub outside: Result<Option<Part>, Errno>,
     /// The largest visible directories, largest first.
-    pub directories: Vec<Directory>,
+    pub directories: Vec<Entry>,
     /// What is in and below the watched directories, as far as it is visible.
     pub watched: Option<Tally>,
     /// The visible directory whose list of names is the longest, relative to the root, and that list's size.
@@ -84,22 +84,31 @@ impl Tally {
     }
 }
 
-/// One directory with all that is below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directory {
-    /// Relative to the root of the walk.
-    pub path: PathBuf,
-    /// Like du: everything in it and below, and itself.
-    pub tally: Tally,
-}
-
-/// A name that is not visible, with all that is below it.
+/// A file, or a directory with all that is below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Relative to the root of the walk; what lies outside of it, to the filesystem's root.
     pub path: PathBuf,
-    /// A file's own; a directory's like du.
+    /// A file's own; a directory's like du: everything in it and below, and itself.
     pub tally: Tally,
+}
+
+impl Entry {
+    /// The same with its path below `root`.
+    pub fn below(&self, root: &Path) -> Self {
+        Self { path: root.join(&self.path), tally: self.tally }
+    }
+}
+
+/// What one mount point hides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Where it is.
+    pub mountpoint: PathBuf,
+    /// All beneath it, the covered directory included.
+    pub tally: Tally,
+    /// The largest names beneath it, as they would be without the mount; none unless asked for.
+    pub largest: Option<Vec<Entry>>,
 }
 
 /// What of the filesystem is not visible, for one reason.

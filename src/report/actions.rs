@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{Holder, Skipped, Tool, serialize};
+use super::{DeletedFile, Skipped, Tool, names, serialize};
 use crate::model::bytes::{Bytes, Gap};
+use crate::model::methods::{CopyMethod, ReleaseMethod};
 
 /// What `recover` did.
 #[derive(Clone, Debug, Serialize)]
@@ -20,7 +21,7 @@ pub struct Recovered {
     pub what: String,
     /// The deleted file.
     #[serde(flatten)]
-    pub file: Holder,
+    pub file: DeletedFile,
     /// Its copy.
     #[serde(flatten)]
     pub copied: Copied,
@@ -33,23 +34,14 @@ pub struct Copied {
     #[serde(flatten, serialize_with = "serialize::destination")]
     pub destination: PathBuf,
     /// How it was made.
-    pub method: Method,
+    #[serde(serialize_with = "names::CopyMethod::serialize")]
+    pub method: CopyMethod,
     /// Its apparent size.
     pub length_bytes: Bytes,
     /// How much of that is data; the rest are holes.
     pub copied_bytes: Bytes,
     /// What else is to be known, in sentences for people.
     pub notes: Vec<String>,
-}
-
-/// The ways to make a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// Sharing the original's blocks: it takes no space.
-    Reflink,
-    /// Byte for byte.
-    Copy,
 }
 
 /// What `recover --all` did: also the contents of the index file.
@@ -83,7 +75,7 @@ pub struct Saved {
     pub mountpoint: PathBuf,
     /// The deleted file.
     #[serde(flatten)]
-    pub file: Holder,
+    pub file: DeletedFile,
     /// Its copy, if there is one.
     pub copied: Option<Copied>,
     /// Why there is none.
@@ -104,8 +96,9 @@ pub struct Released {
     pub filesystem: Option<PathBuf>,
     /// The deleted file, before anything was done, with all who were found to hold it.
     #[serde(flatten)]
-    pub file: Holder,
+    pub file: DeletedFile,
     /// How.
+    #[serde(serialize_with = "names::ReleaseMethod::serialize")]
     pub method: ReleaseMethod,
     /// Whether it was done.
     pub done: bool,
@@ -117,16 +110,4 @@ pub struct Released {
     pub appended_bytes: Option<Bytes>,
     /// What else is to be known, in sentences for people.
     pub notes: Vec<String>,
-}
-
-/// The ways to free a file's blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReleaseMethod {
-    /// The file keeps its size and reads as zeros.
-    PunchHole,
-    /// The file is empty, and its writer goes on at its beginning.
-    Truncate,
-    /// The mounts that keep it are unmounted.
-    Unmount,
 }

@@ -3,7 +3,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -53,15 +53,6 @@ pub(super) fn index<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Res
     named(path.as_deref(), ["index", "index_base64"], serializer)
 }
 
-/// The end of the year 9999, up to which RFC 3339 goes, in seconds since the epoch.
-const END_OF_TIME: u64 = 253_402_300_800;
-
-/// A time that can be printed, from seconds since the epoch.
-pub fn timestamp(seconds: i64) -> Option<SystemTime> {
-    let seconds = u64::try_from(seconds).ok().filter(|&seconds| seconds < END_OF_TIME)?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
 /// RFC 3339, UTC, whole seconds.
 pub(super) fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_seconds(*time))
@@ -76,12 +67,4 @@ pub(super) fn optional_time<S: Serializer>(
         Some(at) => self::time(at, serializer),
         None => serializer.serialize_none(),
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
-pub(super) fn kind<S: Serializer>(
-    kind: &crate::model::skips::Kind,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.name())
 }

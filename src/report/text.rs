@@ -18,9 +18,10 @@ use std::time::SystemTime;
 
 use anstyle::{AnsiColor, Style as Ansi};
 
-use super::{Capacity, Filesystem, Finding, FindingCode, HeldBy, Holder, Report};
+use super::{Capacity, DeletedFile, Filesystem, Finding, Holder, Report, Skipped};
 use crate::model::bytes::{Bytes, Gap, Units, grouped};
 use crate::model::escape;
+use crate::model::findings::FindingCode;
 use crate::model::ledger::Cause;
 use crate::model::skips::Kind;
 use crate::model::traits::ReservedFor;
@@ -89,8 +90,7 @@ pub fn render(report: &Report, style: &Style) -> String {
         if style.detail != Detail::Quiet {
             skips::of_processes(&mut screen, &report.filesystems, report.run.as_root);
         }
-        let skipped = report.filesystems.iter().any(|filesystem| !filesystem.skipped.is_empty());
-        screen.sentence(&totals(report, skipped));
+        screen.sentence(&totals(report));
     }
     screen.text
 }
@@ -159,8 +159,8 @@ impl Screen<'_> {
         if self.style.detail != Detail::Quiet {
             skips::of_filesystem(self, filesystem, alone, report.run.as_root);
         }
-        let skipped = !filesystem.skipped.is_empty();
-        let totals = (alone && (skipped || verdict.is_some())).then(|| totals(report, skipped));
+        let is_incomplete = filesystem.skipped.iter().any(|skipped| skipped.matters);
+        let totals = (alone && (is_incomplete || verdict.is_some())).then(|| totals(report));
         let footer: Vec<String> = verdict.into_iter().chain(totals).filter(|part| !part.is_empty()).collect();
         if !footer.is_empty() {
             self.blank();
@@ -290,20 +290,18 @@ impl Screen<'_> {
 
 /// Deleted files that are still held, the largest first.
 fn held_open(screen: &mut Screen<'_>, filesystem: &Filesystem) {
-    if filesystem.holders.iter().any(|holder| holder.bytes > Bytes::ZERO) {
+    let deleted = &filesystem.deleted;
+    if deleted.iter().any(|file| file.bytes > Bytes::ZERO) {
         screen.blank();
-        let by_process = |holder: &Holder| matches!(holder.held_by.first(), Some(HeldBy::Process(_)));
-        let who = if filesystem.holders.iter().all(by_process) {
-            "that a process still holds"
-        } else {
-            "that are still held"
-        };
+        let by_process = |file: &DeletedFile| matches!(file.held_by.first(), Some(Holder::Process(_)));
+        let who =
+            if deleted.iter().all(by_process) { "that a process still holds" } else { "that are still held" };
         screen.sentence(&format!("Deleted files {who}:"));
         screen.blank();
-        tables::holders(screen, &filesystem.holders, None);
-        tables::unattributed(screen, &filesystem.holders, &filesystem.unattributed_reasons);
+        tables::deleted(screen, deleted, None);
+        tables::unattributed(screen, deleted, &filesystem.unattributed_reasons);
     }
-    tables::subvolumes(screen, &filesystem.holders);
+    tables::subvolumes(screen, deleted);
 }
 
 /// Whether there is nothing to explain: the gap is negligible, and so is each row in it.
@@ -311,7 +309,7 @@ fn is_healthy(filesystem: &Filesystem) -> bool {
     let part = Bytes(filesystem.capacity.used_bytes.0 / NEGLIGIBLE_PART).min(NEVER_NEGLIGIBLE);
     let negligible = |gap: Gap, part: Bytes| gap.magnitude() <= part.max(NEGLIGIBLE);
     let rows = filesystem.ledger.iter().filter(|row| row.cause != Cause::Visible);
-    let held = filesystem.holders.iter().map(|holder| Gap::from(holder.bytes));
+    let held = filesystem.deleted.iter().map(|file| Gap::from(file.bytes));
     let has_wrong_counters = |finding: &Finding| finding.code == FindingCode::CountersWrong;
     !filesystem.findings.iter().any(has_wrong_counters)
         && negligible(filesystem.gap_bytes, part)
@@ -341,7 +339,7 @@ fn explained(filesystem: &Filesystem, units: Units) -> String {
 }
 
 /// `Read 1,204,311 files and 412 processes in 3.2 s; nothing was skipped.`
-fn totals(report: &Report, skipped: bool) -> String {
+fn totals(report: &Report) -> String {
     let files: u64 = report
         .filesystems
         .iter()
@@ -350,13 +348,22 @@ fn totals(report: &Report, skipped: bool) -> String {
         .filter_map(|row| row.inodes)
         .sum();
     let processes = report.filesystems.iter().map(|filesystem| filesystem.processes_read).max().unwrap_or(0);
-    let end = if skipped { "see --verbose for what was skipped" } else { "nothing was skipped" };
+    let end = what_was_skipped(report.filesystems.iter().flat_map(|filesystem| &filesystem.skipped));
     let files = format!("{} {}", grouped(files), if files == 1 { "file" } else { "files" });
     let noun = Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX));
     // None need be read where the filesystem itself says that nothing is held.
     let processes =
         if processes == 0 { String::new() } else { format!(" and {} {noun}", grouped(processes)) };
     format!("Read {files}{processes} in {}; {end}.", elapsed(report.run.elapsed_ms))
+}
+
+/// Ends the last sentence.
+fn what_was_skipped<'a>(skipped: impl Iterator<Item = &'a Skipped>) -> &'static str {
+    match skipped.map(|skipped| skipped.matters).max() {
+        None => "nothing was skipped",
+        Some(false) => "nothing that matters was skipped",
+        Some(true) => "see --verbose for what was skipped",
+    }
 }
 
 #[cfg(test)]

@@ -366,6 +366,7 @@ impl<'a> Worker<'a> {
         }
         let (Location { directory, side, levels }, Stat { dev, inode, allocated, .. }) = (at, *stat);
         if stat.links > 1 {
+            let dev = dev.into();
             self.notes.record(|records| {
                 let name = if levels > 0 { records.listed_name(name.to_bytes()) } else { None };
                 records.link(Link { dev, inode, allocated, directory, name });

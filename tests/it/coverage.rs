@@ -136,7 +136,7 @@ impl Made {
     fn as_whyfull_sees_it(&self) -> &'static str {
         let run = whyfull().arg("deleted").arg("--json").arg(self.fs.path()).run();
         let report: Value = serde_json::from_str(run.text()).unwrap();
-        let found = list(&report["holders"]).iter().find(|entry| entry["inode"] == self.held.inode);
+        let found = list(&report["deleted"]).iter().find(|entry| entry["inode"] == self.held.inode);
         match found {
             None => "no",
             Some(entry) if number(&entry["bytes"]) != i128::from(self.held.bytes) => "wrong bytes",

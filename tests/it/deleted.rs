@@ -33,8 +33,8 @@ fn the_same_holders_as_in_the_whole_report() {
         assert!(expected["grown_bytes"].take().is_null());
         assert_eq!(holder_of(&alone, holder.inode()), &expected);
     }
-    assert_eq!(list(&alone["holders"]).len(), holders.len());
-    let keys = ["schema_version", "tool", "host", "started", "finished", "complete", "holders", "skipped"];
+    assert_eq!(list(&alone["deleted"]).len(), holders.len());
+    let keys = ["schema_version", "tool", "host", "started", "finished", "complete", "deleted", "skipped"];
     assert!(keys.iter().all(|key| alone.get(key).is_some()), "{alone:#}");
 }
 
@@ -125,7 +125,7 @@ fn as_nobody() {
     let foreign = Holder::start("fd", &open.join("foreign"));
     let report = json(deleted(&[fs.path()]).by_nobody());
     let inodes: Vec<_> =
-        list(&report["holders"]).iter().map(|held| held["inode"].as_u64().unwrap()).collect();
+        list(&report["deleted"]).iter().map(|held| held["inode"].as_u64().unwrap()).collect();
     assert!(inodes.contains(&own.inode()) && !inodes.contains(&foreign.inode()), "{report:#}");
     assert_eq!(report["complete"], false);
     assert!(!skips(&report, "process").is_empty(), "{report:#}");

@@ -56,7 +56,7 @@ impl Case {
         assert!(entry["written"].is_string(), "{entry:#}");
         let held = i128::from(self.holder.bytes());
         assert_eq!(row(self.fs(), "unlinked_open"), held, "{:#}", self.fs());
-        assert_eq!(list(&self.fs()["holders"]).len(), 1, "{:#}", self.fs());
+        assert_eq!(list(&self.fs()["deleted"]).len(), 1, "{:#}", self.fs());
         for held in list(&entry["held_by"]) {
             assert_eq!(held["type"], "process", "{entry:#}");
             assert!(held["command"].is_string(), "{entry:#}");

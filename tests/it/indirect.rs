@@ -18,7 +18,7 @@ use crate::support::{KIB, MIB, tool};
 
 /// The one holder of the one inode that is held.
 fn held_once(fs: &Value, inode: u64, bytes: u64) -> &Value {
-    assert_eq!(list(&fs["holders"]).len(), 1, "{:#}", fs["holders"]);
+    assert_eq!(list(&fs["deleted"]).len(), 1, "{:#}", fs["deleted"]);
     let entry = holder_of(fs, inode);
     assert_eq!(entry["bytes"], bytes, "{entry:#}");
     assert_eq!(row(fs, "unlinked_open"), i128::from(bytes), "{fs:#}");
@@ -57,7 +57,7 @@ fn in_the_queue_of_a_socket() {
                 assert_eq!(holder_of(only(&report), holder.inode())["dev"], holder.device());
             }
             assert!(holder.finish(), "{situation}: received as it was sent");
-            assert_eq!(list(&only(&report(fs.path()))["holders"]).len(), 0);
+            assert_eq!(list(&only(&report(fs.path()))["deleted"]).len(), 0);
         }
     }
 }
@@ -97,7 +97,7 @@ fn a_queued_file_that_has_a_name_is_not_told() {
     let fs = Filesystem::tmpfs(64 * MIB);
     let holder = Holder::start("queued-live", &fs.path().join("live"));
     let report = report(fs.path());
-    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+    assert_eq!(list(&only(&report)["deleted"]).len(), 0, "{report:#}");
     let path = format!("/proc/{}/fd/{}", holder.pid(), holder.fd());
     let queues = skips(only(&report), "socket_queue");
     assert!(!queues.iter().any(|skip| skip["path"] == path.as_str()), "{report:#}");
@@ -169,7 +169,7 @@ fn through(overlay: &Overlay, upper: &Filesystem, name: &str) {
     }
     let run = whyfull().args(&["deleted", "--json"]).run();
     let all: Value = serde_json::from_str(run.text()).unwrap();
-    let told = list(&all["holders"]).iter().filter(|held| held["inode"] == real.ino());
+    let told = list(&all["deleted"]).iter().filter(|held| held["inode"] == real.ino());
     let told: Vec<_> = told.filter(|held| held["held_by"][0]["pid"] == holder.pid()).collect();
     assert_eq!(told.len(), 1, "{all:#}");
 }
@@ -248,10 +248,10 @@ fn in_a_deleted_subvolume() {
     let report = report(fs.path());
     let of = only(&report);
     assert_eq!(skips(of, "deleted_subvolume").len(), 3, "{report:#}");
-    assert_eq!(list(&of["holders"]).len(), 3, "{:#}", of["holders"]);
+    assert_eq!(list(&of["deleted"]).len(), 3, "{:#}", of["deleted"]);
     for holder in files.iter().chain([&inside]) {
         let by = |held: &&Value| held["held_by"][0]["pid"] == holder.pid();
-        let held = list(&of["holders"]).iter().find(by).unwrap();
+        let held = list(&of["deleted"]).iter().find(by).unwrap();
         assert_eq!(held["in_deleted_subvolume"], true, "{held:#}");
         assert_eq!((&held["inode"], &held["bytes"]), (&json!(holder.inode()), &json!(holder.bytes())));
     }

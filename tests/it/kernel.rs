@@ -28,14 +28,14 @@ fn assert_only(report: &Value, inode: u64, held: u64, held_by: &[Value]) {
     let entry = holder_of(only(report), inode);
     assert_eq!(entry["bytes"], held, "{entry:#}");
     assert_eq!(list(&entry["held_by"]), held_by, "{entry:#}");
-    assert_eq!(list(&only(report)["holders"]).len(), 1, "{:#}", only(report)["holders"]);
+    assert_eq!(list(&only(report)["deleted"]).len(), 1, "{:#}", only(report)["deleted"]);
     assert_eq!(row(only(report), "unlinked_kernel"), i128::from(held));
     assert_eq!(row(only(report), "unlinked_open") + row(only(report), "unlinked_unattributed"), 0);
 }
 
 fn nothing_held(fs: &Filesystem) {
     let report = report(fs.path());
-    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+    assert_eq!(list(&only(&report)["deleted"]).len(), 0, "{report:#}");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn images_with_a_name() {
     // Something else is held, so that the kernel is asked at all.
     let other = Holder::start("fd", &fs.path().join("other"));
     let report = report(fs.path());
-    assert_eq!(list(&only(&report)["holders"]).len(), 1, "{report:#}");
+    assert_eq!(list(&only(&report)["deleted"]).len(), 1, "{report:#}");
     assert_eq!(row(only(&report), "unlinked_open"), i128::from(other.bytes()));
 }
 
@@ -110,7 +110,7 @@ fn a_process_and_the_kernel() {
         assert_eq!((&process["pid"], by_kernel), (&json!(holder.pid()), &kernel("loop", device.node())));
         assert_eq!(row(only(&report), "unlinked_open"), i128::from(holder.bytes()));
         assert_eq!(row(only(&report), "unlinked_kernel"), 0);
-        assert_eq!(list(&only(&report)["holders"]).len(), 1, "{report:#}");
+        assert_eq!(list(&only(&report)["deleted"]).len(), 1, "{report:#}");
     }
 }
 
@@ -125,7 +125,7 @@ fn an_image_that_cannot_be_looked_at() {
     let (device, _live) = (LoopDevice::on(&image), LoopDevice::on(&live));
     fs::remove_file(&image).unwrap();
     let report = report(fs.path());
-    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+    assert_eq!(list(&only(&report)["deleted"]).len(), 0, "{report:#}");
     let skipped = skips(only(&report), "loop_device");
     assert_eq!(skipped.len(), 1, "{report:#}");
     assert_eq!(skipped[0]["path"], device.node().to_str().unwrap());
@@ -154,7 +154,7 @@ fn bind_mounts() {
         let entry = holder_of(only(&report), kept);
         assert_eq!((&entry["kind"], &entry["path"]), (&json!("directory"), &json!(directory)), "{entry:#}");
         assert_eq!(list(&entry["held_by"]), [kernel("mount", below)], "{entry:#}");
-        assert_eq!(list(&only(&report)["holders"]).len(), 2, "{report:#}");
+        assert_eq!(list(&only(&report)["deleted"]).len(), 2, "{report:#}");
     }
 }
 
@@ -353,7 +353,7 @@ fn a_mount_that_cannot_be_reached() {
     fs::remove_file(&path).unwrap();
     mount_tmpfs(&points, MIB, MsFlags::empty());
     let report = report(fs.path());
-    assert_eq!(list(&only(&report)["holders"]).len(), 0, "{report:#}");
+    assert_eq!(list(&only(&report)["deleted"]).len(), 0, "{report:#}");
     let skipped = skips(only(&report), "mount");
     assert!(skipped.iter().any(|skip| skip["path"] == point.to_str().unwrap()), "{report:#}");
 }

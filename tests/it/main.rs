@@ -31,5 +31,6 @@ mod screen;
 mod table;
 mod table_layouts;
 mod tmpfs;
+mod uninspectable;
 mod unlinked;
 mod visible;

@@ -253,7 +253,7 @@ fn a_mounted_image_is_unmounted() {
     fs::remove_file(&image).unwrap();
     bind(&fs.beside("cover"), &at);
     let covered = report(fs.path());
-    assert_eq!(list(&only(&covered)["holders"][0]["held_by"]).len(), 1, "{covered:#}");
+    assert_eq!(list(&only(&covered)["deleted"][0]["held_by"]).len(), 1, "{covered:#}");
     assert_eq!(list(&only(&covered)["remedies"]).len(), 0, "{covered:#}");
     nix::mount::umount(&at).unwrap();
     assert_eq!(frees(&fs, "unmount"), unmount(&fs, inode));

@@ -188,5 +188,5 @@ fn top_limits_the_holders_that_are_shown() {
     assert_eq!(shown(&["--top=1"]), 1);
     // JSON is for programs: everything is in it.
     let report = whyfull().arg(fs.path()).args(&["-n1"]).report();
-    assert_eq!(list(&only(&report)["holders"]).len(), 4);
+    assert_eq!(list(&only(&report)["deleted"]).len(), 4);
 }

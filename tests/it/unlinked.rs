@@ -130,5 +130,5 @@ fn all_that_is_held_comes_back() {
     drop((by_processes, by_others));
     let freed = report(fs.path());
     assert_eq!(used(&held) - used(&freed), rows, "{held:#}");
-    assert_eq!(list(&only(&freed)["holders"]).len(), 0);
+    assert_eq!(list(&only(&freed)["deleted"]).len(), 0);
 }

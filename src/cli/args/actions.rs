@@ -10,7 +10,7 @@ use crate::commands::recover;
 use crate::commands::release;
 use crate::commands::verified_file::Wanted;
 use crate::model::bytes::Units;
-use crate::model::file_spec::What;
+use crate::model::file_spec::FileSpec;
 
 pub(super) const RECOVER_USAGE: &str = "whyfull recover [OPTIONS] <WHAT> <DEST>\n       \
     whyfull recover [OPTIONS] --all <DIR>";
@@ -21,7 +21,7 @@ pub(super) const RECOVER_USAGE: &str = "whyfull recover [OPTIONS] <WHAT> <DEST>\
 pub(crate) struct Recover {
     /// PID:FD, PID:map, PID:exe or inode:N, as the table of deleted files prints it
     #[arg(value_name = "WHAT", required_unless_present = "all")]
-    what: Option<What>,
+    what: Option<FileSpec>,
 
     /// A path that does not exist yet, or a directory, in which the copy gets the file's last name
     #[arg(value_name = "DEST", required_unless_present = "all")]
@@ -60,7 +60,7 @@ pub(crate) struct Recover {
 pub(crate) struct Release {
     /// PID:FD, PID:map or inode:N, as the table of deleted files prints it
     #[arg(value_name = "WHAT")]
-    what: What,
+    what: FileSpec,
 
     #[command(flatten)]
     which: Which,
@@ -162,7 +162,7 @@ impl Release {
 }
 
 impl Which {
-    fn wanted(&self, what: What, basics: &Basics) -> Wanted {
+    fn wanted(&self, what: FileSpec, basics: &Basics) -> Wanted {
         let Self { inode, filesystem } = self.clone();
         Wanted { what, filesystem, inode, timeout: basics.timeout }
     }

@@ -79,7 +79,7 @@ pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<(Index, Op
         interrupted: monitor.is_cancelled(),
         index: Some(index.path()),
         files: saved,
-        skipped: assemble::skipped_all(skips),
+        skipped: assemble::skipped_all(&skips),
     };
     let unwritten = write(&index, &contents).err();
     if unwritten.is_some() {
@@ -122,7 +122,7 @@ fn save_one(
     };
     Saved {
         mountpoint: target.mount.mountpoint.clone(),
-        file: assemble::described(held, request.timeout),
+        file: (&assemble::described(held, request.timeout)).into(),
         copied,
         error,
     }

@@ -12,7 +12,7 @@ use nix::unistd::{Whence, ftruncate, lseek, syncfs};
 
 use crate::model::bytes::{Bytes, Gap};
 use crate::model::monitor::Monitor;
-use crate::statvfs::Capacity;
+use crate::statvfs;
 use crate::sys::detached::within;
 use crate::sys::stat::statx_fd;
 
@@ -64,7 +64,7 @@ pub(super) fn regained(file: &File, before: Bytes, freed: Bytes, timeout: Durati
     /// Long enough for a transaction that is on its way.
     const PATIENCE: Duration = Duration::from_secs(1);
     const STEP: Duration = Duration::from_millis(20);
-    let look = || Capacity::read(file.as_fd()).ok().map(|capacity| before - capacity.used);
+    let look = || statvfs::read(file.as_fd()).ok().map(|capacity| before - capacity.used);
     let has_come = |regained: Option<Gap>| regained.is_some_and(|regained| regained >= Gap::from(freed));
     let mut regained = look();
     if has_come(regained) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::bytes::{Bytes, Gap, Units};
-use crate::report::{HeldBy, Holder, ReleaseMethod};
+use crate::model::deleted::{DeletedFile, DescriptorInfo, Hold, KernelVia, Via};
+use crate::model::methods::ReleaseMethod;
 use crate::sys::stat::Stat;
 
 /// How a file and those who hold it differ from what was shown.
@@ -20,7 +21,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub(super) fn between(before: (&Stat, &Holder), now: (&Stat, &Holder)) -> Self {
+    pub(super) fn between(before: (&Stat, &DeletedFile), now: (&Stat, &DeletedFile)) -> Self {
         let ((stat, file), (stat_now, file_now)) = (before, now);
         Self {
             length: Bytes(stat_now.size) - Bytes(stat.size),
@@ -69,45 +70,53 @@ impl Changes {
 }
 
 /// All by which a hold is known but the offset, which moves as the file is written.
-fn holds(file: &Holder) -> BTreeSet<(i64, i64, i64, &str, &str)> {
-    fn hold(held_by: &HeldBy) -> (i64, i64, i64, &str, &str) {
-        match held_by {
-            HeldBy::Process(process) => {
-                let number = |number: Option<i64>| number.unwrap_or(-1);
-                let (tid, fd) = (number(process.tid.map(i64::from)), number(process.fd.map(i64::from)));
-                (i64::from(process.pid), tid, fd, process.via, process.flags.as_deref().unwrap_or_default())
-            }
-            HeldBy::Kernel(kernel) => (0, 0, 0, kernel.via, kernel.name.as_str()),
+fn holds(file: &DeletedFile) -> (BTreeSet<Hold>, BTreeSet<(KernelVia, &str)>) {
+    let without_offset = |via| match via {
+        Via::Descriptor { number, info } => {
+            Via::Descriptor { number, info: info.map(|info| DescriptorInfo { position: 0, ..info }) }
         }
-    }
-    file.held_by.iter().map(hold).collect()
+        via => via,
+    };
+    let processes = file.processes().map(|holder| holder.hold);
+    let processes = processes.map(|hold| Hold { via: without_offset(hold.via), ..hold });
+    let kernel = file.kernel().map(|kernel| (kernel.via, kernel.name.as_str()));
+    (processes.collect(), kernel.collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::report::{Kernel, Process};
+    use crate::model::deleted::{Holder, KernelHolder, ProcessHolder};
+    use crate::model::open_flags::OpenFlags;
     use crate::sys::stat::Moment;
 
-    fn log(held_by: Vec<HeldBy>) -> (Stat, Holder) {
+    fn log(held_by: Vec<Holder>) -> (Stat, DeletedFile) {
         let changed = Moment { seconds: 7, nanoseconds: 7 };
         (
             Stat { size: 100, allocated: 4096, changed, ..Stat::default() },
-            Holder { held_by, ..Holder::default() },
+            DeletedFile { held_by, ..DeletedFile::default() },
         )
     }
 
-    fn process(via: &'static str, position: u64) -> HeldBy {
-        HeldBy::Process(Process { pid: 7, fd: Some(3), via, position: Some(position), ..Process::default() })
+    fn process(via: Via) -> Holder {
+        let hold = Hold { pid: 7, tid: None, via };
+        Holder::Process(ProcessHolder { hold, process: Arc::default() })
     }
 
-    fn between(before: &(Stat, Holder), now: &(Stat, Holder)) -> Changes {
+    fn descriptor(position: u64) -> Holder {
+        let info = DescriptorInfo { flags: OpenFlags(libc::O_WRONLY), position };
+        process(Via::Descriptor { number: 3, info: Some(info) })
+    }
+
+    fn between(before: &(Stat, DeletedFile), now: &(Stat, DeletedFile)) -> Changes {
         Changes::between((&before.0, &before.1), (&now.0, &now.1))
     }
 
     #[test]
     fn a_log_that_grows_is_told_from_all_else() {
-        let before = log(vec![process("fd", 100)]);
+        let before = log(vec![descriptor(100)]);
         assert!(between(&before, &before).is_none());
         let written = |size, allocated, nanoseconds, held_by| {
             let (stat, _) = before;
@@ -115,16 +124,16 @@ mod tests {
             let (_, file) = log(held_by);
             between(&before, &(Stat { allocated, size, changed, ..stat }, file))
         };
-        let grown = written(200, 8192, 8, vec![process("fd", 200)]);
+        let grown = written(200, 8192, 8, vec![descriptor(200)]);
         assert!(grown.is_growth() && !grown.is_none());
         let sentence = |changes: &Changes| changes.sentence(Units::Binary, ReleaseMethod::PunchHole);
         assert!(sentence(&grown).starts_with("Meanwhile it has grown by 100 B. Nothing was done yet."));
         for (changes, said) in [
-            (written(50, 4096, 8, vec![process("fd", 50)]), "cut by 50 B"),
-            (written(100, 4096, 8, vec![process("fd", 100)]), "written to"),
-            (written(100, 0, 7, vec![process("fd", 100)]), "occupies 4.0 KiB less"),
+            (written(50, 4096, 8, vec![descriptor(50)]), "cut by 50 B"),
+            (written(100, 4096, 8, vec![descriptor(100)]), "written to"),
+            (written(100, 0, 7, vec![descriptor(100)]), "occupies 4.0 KiB less"),
             (written(100, 4096, 7, vec![]), "holders are others"),
-            (written(200, 4096, 8, vec![process("map", 100)]), "100 B, and its holders are others"),
+            (written(200, 4096, 8, vec![process(Via::Mapping)]), "100 B, and its holders are others"),
         ] {
             assert!(!changes.is_none() && !changes.is_growth(), "{changes:?}");
             assert!(sentence(&changes).contains(said), "{}", sentence(&changes));
@@ -133,9 +142,8 @@ mod tests {
 
     #[test]
     fn a_loop_device_that_comes_is_a_holder() {
-        let device = Kernel { via: "loop", name: "/dev/loop3".to_owned(), ..Kernel::default() };
-        let (before, now) =
-            (log(vec![process("fd", 0)]), log(vec![process("fd", 0), HeldBy::Kernel(device)]));
+        let device = Holder::Kernel(KernelHolder::new(KernelVia::Loop, "/dev/loop3".to_owned()));
+        let (before, now) = (log(vec![descriptor(0)]), log(vec![descriptor(0), device]));
         assert!(between(&before, &now).has_other_holders);
     }
 }

@@ -1,17 +1,19 @@
 //! What a user has to know before and after, in sentences. Pure.
 
 use crate::model::bytes::{Bytes, Gap, Units};
+use crate::model::deleted::{DeletedFile, ProcessHolder, Via};
 use crate::model::escape;
-use crate::report::{HeldBy, Holder, Process, ReleaseMethod};
+use crate::model::methods::ReleaseMethod;
 
 /// What to say before it is done, where `unseen` processes could not be looked into.
-pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<String> {
-    let flagged = |flag: &str| processes(file).any(|process| has_flag(process, flag));
+pub(super) fn of(file: &DeletedFile, method: ReleaseMethod, unseen: usize) -> Vec<String> {
+    let reads_and_writes =
+        |holder: &ProcessHolder| holder.hold.via.info().is_some_and(|info| info.flags.reads_and_writes());
     let mut notes = Vec::new();
     if file.bytes == Bytes::ZERO {
         notes.push("It occupies nothing: there is nothing to be freed.".to_owned());
     }
-    if flagged("O_RDWR") {
+    if file.processes().any(reads_and_writes) {
         notes.push(
             "It is open for reading and writing: a database or a temporary file may still need what is in it."
                 .to_owned(),
@@ -25,8 +27,8 @@ pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<Str
             ReleaseMethod::Truncate => format!("It is mapped by {by}, which will be killed (SIGBUS)."),
         });
     }
-    if method == ReleaseMethod::Truncate && processes(file).filter(|process| process.fd.is_some()).count() > 1
-    {
+    let descriptors = file.processes().filter(|holder| holder.hold.via.descriptor().is_some()).count();
+    if method == ReleaseMethod::Truncate && descriptors > 1 {
         notes.push(
             "Several descriptors lead to it. Those that were opened separately keep their offsets: a write \
              there makes the file long again, with a hole before the new data."
@@ -45,39 +47,26 @@ pub(super) fn of(file: &Holder, method: ReleaseMethod, unseen: usize) -> Vec<Str
 }
 
 /// Who has it mapped: `postgres 22710 and 22711`.
-pub(super) fn mapped_by(file: &Holder) -> Option<String> {
-    let mapped = processes(file).filter(|process| process.via == "map");
+pub(super) fn mapped_by(file: &DeletedFile) -> Option<String> {
+    let mapped = file.processes().filter(|holder| holder.hold.via == Via::Mapping);
     let names: Vec<String> = mapped.map(name).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The first process that holds it: `postgres 22710`.
-pub(super) fn process(file: &Holder) -> Option<String> {
-    processes(file).next().map(name)
+pub(super) fn process(file: &DeletedFile) -> Option<String> {
+    file.processes().next().map(name)
 }
 
 /// What in the kernel holds it: `loop /dev/loop3`.
-pub(super) fn kernel(file: &Holder) -> Option<String> {
-    file.held_by.iter().find_map(|held_by| match held_by {
-        HeldBy::Process(_) => None,
-        HeldBy::Kernel(kernel) => Some(format!("{} {}", kernel.via, escape::bytes(kernel.name.as_bytes()))),
-    })
+pub(super) fn kernel(file: &DeletedFile) -> Option<String> {
+    let kernel = file.kernel().next()?;
+    Some(format!("{} {}", kernel.via.word(), escape::bytes(kernel.name.as_bytes())))
 }
 
-fn name(process: &Process) -> String {
-    let command = process.command.as_deref().unwrap_or("process");
-    format!("{} {}", escape::bytes(command.as_bytes()), process.pid)
-}
-
-fn has_flag(process: &Process, flag: &str) -> bool {
-    process.flags.as_deref().is_some_and(|flags| flags.split('|').any(|name| name == flag))
-}
-
-fn processes(file: &Holder) -> impl Iterator<Item = &Process> {
-    file.held_by.iter().filter_map(|held_by| match held_by {
-        HeldBy::Process(process) => Some(process),
-        HeldBy::Kernel(_) => None,
-    })
+fn name(holder: &ProcessHolder) -> String {
+    let command = holder.process.command.as_deref().unwrap_or("process");
+    format!("{} {}", escape::bytes(command.as_bytes()), holder.hold.pid)
 }
 
 /// What to say of what has come since the plan, and where therefore it was done in another way.
@@ -120,25 +109,34 @@ pub(super) fn on_result(freed: Bytes, regained: Option<Gap>, left: Bytes) -> Vec
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
 
-    fn held(processes: &[(&'static str, Option<u32>, &str)]) -> Holder {
-        let process = |&(via, fd, flags): &(&'static str, Option<u32>, &str)| {
-            HeldBy::Process(Process { pid: 7, via, fd, flags: Some(flags.to_owned()), ..Process::default() })
+    use super::*;
+    use crate::model::deleted::{DescriptorInfo, Hold, Holder};
+    use crate::model::open_flags::OpenFlags;
+
+    fn held(ways: &[Via]) -> DeletedFile {
+        let process = |&via: &Via| {
+            let hold = Hold { pid: 7, tid: None, via };
+            Holder::Process(ProcessHolder { hold, process: Arc::default() })
         };
-        Holder { bytes: Bytes(1), held_by: processes.iter().map(process).collect(), ..Holder::default() }
+        DeletedFile { bytes: Bytes(1), held_by: ways.iter().map(process).collect(), ..DeletedFile::default() }
+    }
+
+    fn opened(number: u32, flags: i32) -> Via {
+        Via::Descriptor { number, info: Some(DescriptorInfo { flags: OpenFlags(flags), position: 0 }) }
     }
 
     #[test]
     fn a_log_writer_alone_gives_no_cause_for_concern() {
-        let log = held(&[("fd", Some(1), "O_WRONLY|O_APPEND")]);
+        let log = held(&[opened(1, libc::O_WRONLY | libc::O_APPEND)]);
         assert_eq!(of(&log, ReleaseMethod::PunchHole, 0), Vec::<String>::new());
         assert_eq!(of(&log, ReleaseMethod::Truncate, 0), Vec::<String>::new());
     }
 
     #[test]
     fn what_occupies_nothing_is_told() {
-        let log = Holder { bytes: Bytes::ZERO, ..held(&[("fd", Some(1), "O_WRONLY")]) };
+        let log = DeletedFile { bytes: Bytes::ZERO, ..held(&[opened(1, libc::O_WRONLY)]) };
         assert_eq!(
             of(&log, ReleaseMethod::PunchHole, 0),
             ["It occupies nothing: there is nothing to be freed."]
@@ -154,12 +152,12 @@ mod tests {
 
     #[test]
     fn whatever_may_be_harmed_is_told() {
-        let notes = |file: &Holder, method| of(file, method, 0).join(" ");
-        let database = held(&[("fd", Some(1), "O_RDWR|O_CLOEXEC"), ("map", None, "")]);
+        let notes = |file: &DeletedFile, method| of(file, method, 0).join(" ");
+        let database = held(&[opened(1, libc::O_RDWR | libc::O_CLOEXEC), Via::Mapping]);
         assert!(notes(&database, ReleaseMethod::PunchHole).contains("database"));
         assert!(notes(&database, ReleaseMethod::PunchHole).contains("process 7, which will read zeros"));
         assert!(notes(&database, ReleaseMethod::Truncate).contains("SIGBUS"));
-        let shared = held(&[("fd", Some(1), "O_WRONLY"), ("fd", Some(2), "O_WRONLY")]);
+        let shared = held(&[opened(1, libc::O_WRONLY), opened(2, libc::O_WRONLY)]);
         assert!(notes(&shared, ReleaseMethod::Truncate).contains("offsets"));
         assert!(notes(&held(&[]), ReleaseMethod::PunchHole).contains("No process"));
         assert!(of(&shared, ReleaseMethod::PunchHole, 3).join(" ").contains("3 of the processes"));

@@ -16,22 +16,25 @@ use crate::commands::refusal::Refusal;
 use crate::commands::survey::{self, PROC};
 use crate::commands::verified_file::Wanted;
 use crate::filesystems;
-use crate::holders::{Held, Reached};
+use crate::holders::Held;
+use crate::holders::kernel::{Reached, reach};
 use crate::model::bytes::Bytes;
 use crate::model::capability::Capability;
+use crate::model::deleted::{DeletedFile, KernelHolder};
 use crate::model::escape;
-use crate::model::file_spec::What;
+use crate::model::file_spec::FileSpec;
+use crate::model::methods::ReleaseMethod;
 use crate::mounts::Mounts;
 use crate::mounts::locate::{self, Target};
-use crate::report::{Holder, ReleaseMethod, Released, SCHEMA_VERSION, Tool};
-use crate::statvfs::Capacity;
+use crate::report::{Released, SCHEMA_VERSION, Tool};
+use crate::statvfs;
 
 /// What will be unmounted, and what that frees.
 pub struct Plan {
     wanted: Wanted,
     target: Target,
     mounts: Mounts,
-    file: Holder,
+    file: DeletedFile,
     found: Vec<(String, Reached)>,
     is_listed: bool,
 }
@@ -41,7 +44,7 @@ impl Plan {
     /// would free nothing then.
     pub fn make(wanted: &Wanted) -> Result<Self, Refusal> {
         let what = wanted.what;
-        let What::Inode(_) = what else { return Err(Refusal::NoMount(what)) };
+        let FileSpec::Inode(_) = what else { return Err(Refusal::NoMount(what)) };
         let path = wanted.filesystem.as_deref().ok_or(Refusal::WhichFilesystem(what))?;
         let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
         let target = locate::holding(path, &mounts, wanted.timeout)?;
@@ -52,13 +55,13 @@ impl Plan {
         if let Some(by) = super::notes::process(&file) {
             return Err(Refusal::HeldBesides { what, by });
         }
-        let reach = |hold: &crate::holders::KernelHold| {
+        let reach_holder = |hold: &KernelHolder| {
             let by = escape::bytes(hold.name.as_bytes());
             let at = hold.mounted.as_ref().ok_or_else(|| Refusal::NoWay { what, by: by.clone() })?;
-            let reached = at.reach(Path::new(PROC), wanted.timeout);
+            let reached = reach(at, Path::new(PROC), wanted.timeout);
             Ok((by.clone(), reached.map_err(|errno| failed(what, &by, errno, wanted.timeout))?))
         };
-        let found = held.kernel.iter().map(reach).collect::<Result<Vec<_>, Refusal>>()?;
+        let found = held.kernel.iter().map(reach_holder).collect::<Result<Vec<_>, Refusal>>()?;
         if found.is_empty() {
             return Err(Refusal::NoMount(what));
         }
@@ -73,7 +76,7 @@ impl Plan {
             what: self.wanted.what.to_string(),
             // Without a list its number does not name it to `recover`.
             filesystem: self.wanted.filesystem.clone().filter(|_| self.is_listed),
-            file: self.file.clone(),
+            file: (&self.file).into(),
             method: ReleaseMethod::Unmount,
             done: false,
             freed_bytes: None,
@@ -87,7 +90,7 @@ impl Plan {
     pub fn carry_out(self) -> Result<Released, Refusal> {
         let (what, timeout) = (self.wanted.what, self.wanted.timeout);
         let filesystem = reopen(&self.target);
-        let used = filesystem.as_ref().and_then(|root| Some(Capacity::read(root.as_fd()).ok()?.used));
+        let used = filesystem.as_ref().and_then(|root| Some(statvfs::read(root.as_fd()).ok()?.used));
         let mut failures = Vec::new();
         for (name, mount) in &self.found {
             failures.extend(mount.unmount(timeout).err().map(|errno| failed(what, name, errno, timeout)));
@@ -137,7 +140,8 @@ fn find(wanted: &Wanted, target: &Target, mounts: &Mounts) -> Result<(Option<Hel
     let what = wanted.what;
     let request = explain::Request { timeout: wanted.timeout, ..explain::Request::default() };
     let scan = survey::holders(&[Some(target)], mounts, &request)?.pop().unwrap_or_default();
-    let is_it = |held: &Held| What::Inode(held.stat.inode) == what && !held.stat.is_in_deleted_subvolume();
+    let is_it =
+        |held: &Held| FileSpec::Inode(held.stat.inode) == what && !held.stat.is_in_deleted_subvolume();
     let mut found = scan.held.into_iter().filter(is_it);
     let held = found.next();
     if found.next().is_some() {
@@ -146,7 +150,7 @@ fn find(wanted: &Wanted, target: &Target, mounts: &Mounts) -> Result<(Option<Hel
     Ok((held, scan.listed))
 }
 
-fn failed(what: What, by: &str, errno: Errno, timeout: Duration) -> Refusal {
+fn failed(what: FileSpec, by: &str, errno: Errno, timeout: Duration) -> Refusal {
     let subject = format!("{what}: {by}");
     match errno {
         Errno::EBUSY => Refusal::MountInUse { what, by: by.to_owned() },

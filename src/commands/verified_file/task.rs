@@ -16,7 +16,7 @@ use super::mount_ids;
 use crate::commands::refusal::Refusal;
 use crate::commands::survey::PROC;
 use crate::model::capability::Capability;
-use crate::model::file_spec::{Via, What};
+use crate::model::file_spec::{FileSpec, Handle};
 use crate::mounts::Mounts;
 use crate::sys::stat::{Links, Stat, statx_at, statx_fd};
 use crate::sys::{Dev, getdents, pidfd, scout};
@@ -38,7 +38,7 @@ pub struct Task {
 
 impl Task {
     /// The task with that number.
-    pub(super) fn open(number: i32, what: What) -> Result<Self, Refusal> {
+    pub(super) fn open(number: i32, what: FileSpec) -> Result<Self, Refusal> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(&PathBuf::from(PROC).join(number.to_string()), flags, Mode::empty());
         let directory = directory.map_err(|errno| match errno {
@@ -84,11 +84,11 @@ impl Task {
 
     /// Whether the filesystem of what it holds in that way answers within `timeout`; of all that it has
     /// mapped, for a mapping. A link that leads nowhere is an answer.
-    pub(super) fn answers(&self, via: Via, timeout: Duration) -> bool {
-        let names = match via {
-            Via::Descriptor(number) => CString::new(format!("fd/{number}")).into_iter().collect(),
-            Via::Executable => vec![c"exe".to_owned()],
-            Via::Mapping => self.mapped().unwrap_or_default(),
+    pub(super) fn answers(&self, handle: Handle, timeout: Duration) -> bool {
+        let names = match handle {
+            Handle::Descriptor(number) => CString::new(format!("fd/{number}")).into_iter().collect(),
+            Handle::Executable => vec![c"exe".to_owned()],
+            Handle::Mapping => self.mapped().unwrap_or_default(),
         };
         let task = format!("{PROC}/{}/", self.number);
         let paths: Vec<CString> = names
@@ -102,12 +102,12 @@ impl Task {
 
     /// Opens what a link of its directory leads to with `O_PATH`: no device is opened by that, and
     /// nothing waits for a FIFO's other end.
-    pub(super) fn link(&self, name: &str, what: What) -> Result<OwnedFd, Refusal> {
+    pub(super) fn link(&self, name: &str, what: FileSpec) -> Result<OwnedFd, Refusal> {
         let opened = openat(&self.directory, name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
         opened.map_err(|errno| self.refusal(errno, what, &NEEDS))
     }
 
-    fn refusal(&self, errno: Errno, what: What, needs: &[Capability]) -> Refusal {
+    fn refusal(&self, errno: Errno, what: FileSpec, needs: &[Capability]) -> Refusal {
         match errno {
             Errno::ENOENT | Errno::ESRCH if self.is_alive() => Refusal::NotHeld(what),
             Errno::ENOENT | Errno::ESRCH => Refusal::NoProcess(what),
@@ -119,7 +119,7 @@ impl Task {
     /// that is not its program.
     pub(super) fn mapping(
         &self,
-        what: What,
+        what: FileSpec,
         wanted: Option<u64>,
         mounts: &Mounts,
     ) -> Result<OwnedFd, Refusal> {

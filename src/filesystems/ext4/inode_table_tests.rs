@@ -75,7 +75,7 @@ fn entry(image: &[u8], name: &str) -> usize {
     find(image, name.as_bytes()) - 8
 }
 
-fn directory<'a>(census: &'a Census, path: &str) -> &'a crate::model::usage::Directory {
+fn directory<'a>(census: &'a Census, path: &str) -> &'a crate::model::usage::Entry {
     census.directories.iter().find(|directory| directory.path == Path::new(path)).unwrap()
 }
 

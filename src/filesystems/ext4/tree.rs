@@ -9,10 +9,10 @@ use super::mount_points::{self, CoveredInodes};
 use super::names::{self, Link, Names};
 use super::reserved_inodes::ROOT;
 use super::volume::Volume;
+use crate::model::identity::DeviceNumber;
 use crate::model::usage::{
     self as census, Census, Id, Listing, MountPoint, Options, Records, Side, Sides, Tally, Tree,
 };
-use crate::sys::Dev;
 
 /// Not reached from the root.
 const NOWHERE: Id = Id::MAX;
@@ -179,5 +179,5 @@ impl<'a> Planter<'a> {
 
 fn link(name: Link, directory: Id) -> census::Link {
     let Link { inode, allocated, .. } = name;
-    census::Link { dev: Dev::default(), inode: inode.into(), allocated, directory, name: None }
+    census::Link { dev: DeviceNumber::default(), inode: inode.into(), allocated, directory, name: None }
 }

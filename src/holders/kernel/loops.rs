@@ -24,7 +24,7 @@ pub(super) struct Loop {
 /// name of it is gone, there may be others. Only those are opened, and those of which it does not say.
 pub(super) fn on_deleted_files(block: &Path, patience: &Patience) -> Vec<Loop> {
     let devices = fs::read_dir(block).into_iter().flatten().flatten();
-    let found: Vec<Found> = devices.filter_map(|device| Found::new(&device.path())).collect();
+    let found: Vec<Candidate> = devices.filter_map(|device| Candidate::new(&device.path())).collect();
     if found.is_empty() {
         return Vec::new();
     }
@@ -34,18 +34,18 @@ pub(super) fn on_deleted_files(block: &Path, patience: &Patience) -> Vec<Loop> {
         Err(errno) => vec![Err(errno); found.len()],
     };
     let loops = found.into_iter().zip(inodes);
-    loops.map(|(Found { node, file, .. }, inode)| Loop { node, file, inode }).collect()
+    loops.map(|(Candidate { node, file, .. }, inode)| Loop { node, file, inode }).collect()
 }
 
 /// What sysfs tells.
-struct Found {
+struct Candidate {
     node: PathBuf,
     c_node: CString,
     dev: Dev,
     file: Option<PathBuf>,
 }
 
-impl Found {
+impl Candidate {
     fn new(device: &Path) -> Option<Self> {
         let name = device.file_name().filter(|name| name.as_bytes().starts_with(b"loop"))?;
         let file = match backing_file(device)? {

@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 
 use super::tasks::{Tasks, inode_in, tasks};
-use super::{KernelHold, KernelVia, MountedAt};
 use crate::holders::patience::Patience;
 use crate::holders::places::Places;
 use crate::model::capability::{Capability, Effective};
+use crate::model::deleted::{KernelHolder, KernelVia, MountedAt};
 use crate::model::traits::TraitsOf;
 use crate::mounts::mountinfo;
 use crate::sys::magic::{self, BINFMTFS_MAGIC, EROFS_SUPER_MAGIC_V1, TRACEFS_MAGIC};
@@ -41,12 +41,12 @@ pub(super) struct Mounted {
     dev: Dev,
     /// Where, from the root of its namespace.
     pub(super) point: PathBuf,
-    pub(super) what: What,
+    pub(super) interest: Interest,
 }
 
 /// Why a mount is of interest.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum Interest {
     /// It shows a directory or a file, of a filesystem asked for, that has lost its name.
     Deleted { filesystem: usize, root: PathBuf },
     /// It lists what is registered there.
@@ -58,7 +58,7 @@ pub(super) enum What {
 }
 
 /// What mountinfo and statmount both tell of a mount.
-struct Seen<'a> {
+struct Described<'a> {
     id: u64,
     dev: Dev,
     magic: u64,
@@ -94,7 +94,7 @@ impl Namespaces {
     }
 
     /// A mount as a holder: named by its mount point and its namespace.
-    pub(super) fn hold(&self, namespace: &Namespace, mounted: &Mounted) -> KernelHold {
+    pub(super) fn hold(&self, namespace: &Namespace, mounted: &Mounted) -> KernelHolder {
         let Mounted { id, point, .. } = mounted;
         let at = MountedAt { point: point.clone(), mount: *id, namespace: namespace.inode, task: None };
         let shown = point.display();
@@ -109,7 +109,7 @@ impl Namespaces {
                 }
             }
         };
-        KernelHold { via: KernelVia::Mount, name, mounted: Some(MountedAt { task, ..at }) }
+        KernelHolder { via: KernelVia::Mount, name, mounted: Some(MountedAt { task, ..at }) }
     }
 }
 
@@ -167,7 +167,7 @@ impl Reader<'_> {
             // In one that has gone meanwhile, or of which nothing is told, there is nothing to find.
             let _ = mount_namespace::mounts(&namespace, wanted, |mounted| {
                 let mount_namespace::Mounted { id, dev, magic, root, point, source } = mounted;
-                mounts.extend(self.interest(&Seen { id, dev, magic, root, point, source }));
+                mounts.extend(self.interest(&Described { id, dev, magic, root, point, source }));
             });
             let inode = (!is_own).then_some(namespace.inode);
             let entry = (!is_own).then_some(namespace.fd);
@@ -192,7 +192,7 @@ impl Reader<'_> {
         let table = fs::read(process.join("mountinfo")).unwrap_or_default();
         for mount in mountinfo::parse(&table, TraitsOf::default()) {
             let (path, point) = (mount.root.as_os_str().as_bytes(), mount.mountpoint.as_os_str().as_bytes());
-            let seen = Seen {
+            let seen = Described {
                 id: mount.id,
                 dev: mount.dev,
                 magic: magic::of_type(&mount.fstype),
@@ -211,19 +211,19 @@ impl Reader<'_> {
         }
     }
 
-    fn interest(&mut self, seen: &Seen<'_>) -> Option<Mounted> {
+    fn interest(&mut self, seen: &Described<'_>) -> Option<Mounted> {
         let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
         // `seq_dentry` (fs/seq_file.c) marks a root without a name so. No file can be named like that.
         let deleted = seen.root.strip_suffix(b"//deleted");
-        let what = match (deleted, self.places.devices.get(&seen.dev), seen.magic) {
-            (Some(root), Some(&filesystem), _) => What::Deleted { filesystem, root: path(root) },
-            (_, _, BINFMTFS_MAGIC) if self.seen.insert(seen.dev) => What::BinfmtMisc,
-            (_, _, TRACEFS_MAGIC) if self.seen.insert(seen.dev) => What::Tracefs,
+        let interest = match (deleted, self.places.devices.get(&seen.dev), seen.magic) {
+            (Some(root), Some(&filesystem), _) => Interest::Deleted { filesystem, root: path(root) },
+            (_, _, BINFMTFS_MAGIC) if self.seen.insert(seen.dev) => Interest::BinfmtMisc,
+            (_, _, TRACEFS_MAGIC) if self.seen.insert(seen.dev) => Interest::Tracefs,
             (_, _, EROFS_SUPER_MAGIC_V1) if seen.dev.major == 0 && seen.source.starts_with(b"/") => {
-                What::Image { file: path(seen.source) }
+                Interest::Image { file: path(seen.source) }
             }
             _ => return None,
         };
-        Some(Mounted { id: seen.id, dev: seen.dev, point: path(seen.point), what })
+        Some(Mounted { id: seen.id, dev: seen.dev, point: path(seen.point), interest })
     }
 }

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::namespaces::{Mounted, Namespace, Namespaces, What};
-use super::{Claim, KernelHold, KernelVia};
+use super::Claim;
+use super::namespaces::{Interest, Mounted, Namespace, Namespaces};
 use crate::holders::patience::Patience;
+use crate::model::deleted::{KernelHolder, KernelVia};
 use crate::sys::detached::within;
 use crate::sys::stat::statx_fd;
 use crate::sys::{getdents, scout};
@@ -20,11 +21,11 @@ pub(super) fn read(namespaces: &Namespaces, patience: &Patience) -> Vec<Claim> {
     let mut claims = Vec::new();
     for (number, namespace) in namespaces.iter().enumerate() {
         for mounted in &namespace.mounts {
-            let found = match &mounted.what {
-                What::Deleted { .. } => continue,
-                What::BinfmtMisc => kept_interpreters(namespace, mounted, patience),
-                What::Tracefs => probed_files(namespace, mounted, patience),
-                What::Image { file } => {
+            let found = match &mounted.interest {
+                Interest::Deleted { .. } => continue,
+                Interest::BinfmtMisc => kept_interpreters(namespace, mounted, patience),
+                Interest::Tracefs => probed_files(namespace, mounted, patience),
+                Interest::Image { file } => {
                     let mut hold = namespaces.hold(namespace, mounted);
                     if !namespace.shows(mounted, patience) {
                         hold.mounted = None;
@@ -58,7 +59,7 @@ fn kept_interpreters(
     namespace: &Namespace,
     mounted: &Mounted,
     patience: &Patience,
-) -> Vec<(PathBuf, KernelHold)> {
+) -> Vec<(PathBuf, KernelHolder)> {
     let Ok(root) = root(namespace, mounted, patience) else { return Vec::new() };
     let Ok(directory) = root.try_clone() else { return Vec::new() };
     // Whoever takes an entry out may wait for a server with the directory locked; that wait can be killed.
@@ -71,18 +72,22 @@ fn kept_interpreters(
     let Some(Ok(names)) = names else { return Vec::new() };
     let entry = |(name, text): (&CString, Vec<u8>)| {
         let name = name.to_string_lossy().into_owned();
-        Some((kept_interpreter(&text)?, KernelHold::new(KernelVia::BinfmtMisc, name)))
+        Some((kept_interpreter(&text)?, KernelHolder::new(KernelVia::BinfmtMisc, name)))
     };
     names.iter().zip(contents(&root, &names, patience)).filter_map(entry).collect()
 }
 
 /// Files in which uprobes are set.
-fn probed_files(namespace: &Namespace, mounted: &Mounted, patience: &Patience) -> Vec<(PathBuf, KernelHold)> {
+fn probed_files(
+    namespace: &Namespace,
+    mounted: &Mounted,
+    patience: &Patience,
+) -> Vec<(PathBuf, KernelHolder)> {
     let Ok(root) = root(namespace, mounted, patience) else { return Vec::new() };
     let text = contents(&root, &[c"uprobe_events".to_owned()], patience).pop().unwrap_or_default();
     let probe = |line| {
         let (name, path) = probed_file(line)?;
-        Some((path, KernelHold::new(KernelVia::Uprobe, name)))
+        Some((path, KernelHolder::new(KernelVia::Uprobe, name)))
     };
     text.split(|&byte| byte == b'\n').filter_map(probe).collect()
 }

@@ -7,8 +7,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{Claim, KernelHold, KernelVia};
+use super::Claim;
 use crate::model::bytes::Bytes;
+use crate::model::deleted::{KernelHolder, KernelVia};
 use crate::mounts::mountinfo::unescape;
 
 /// All in the list that `proc` has. It shows no inode, so the name has to do, and the size.
@@ -24,7 +25,7 @@ fn deleted(line: &[u8]) -> Option<Claim> {
     let name = unescape(fields.next()?);
     let path = Path::new(OsStr::from_bytes(name.strip_suffix(b" (deleted)")?));
     let kib: u64 = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
-    let hold = KernelHold::new(KernelVia::Swap, path.to_string_lossy().into_owned());
+    let hold = KernelHolder::new(KernelVia::Swap, path.to_string_lossy().into_owned());
     let longer_than = Bytes(kib.saturating_mul(1024));
     Some(Claim { longer_than, ..Claim::deleted(path.to_owned(), hold) })
 }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 
-use super::MountedAt;
+use crate::model::deleted::MountedAt;
 use crate::sys::mount_namespace;
 use crate::sys::scout::{self, Spot};
 use crate::sys::stat::statx_fd;
@@ -22,43 +22,41 @@ pub struct Reached {
     spot: Spot,
 }
 
-impl MountedAt {
-    /// Finds it once more. `ESTALE` where something else is there by now.
-    pub fn reach(&self, proc: &Path, timeout: Duration) -> Result<Reached, Errno> {
-        let namespace = self.namespace.map(|inode| self.enter(inode, proc)).transpose()?;
-        let name = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
-        let point = name(self.point.as_os_str().as_bytes())?;
-        let (Some(directory), Some(last)) = (self.point.parent(), self.point.file_name()) else {
-            // The root of a namespace stays as long as that does.
-            return Err(Errno::EBUSY);
-        };
-        let entry = namespace.as_ref().map(AsFd::as_fd);
-        let found = scout::open_each(entry, &[point], timeout)?.pop().unwrap_or(Err(Errno::ENOENT))?;
-        let stat = statx_fd(found.as_fd())?;
-        if stat.mount != Some(self.mount) {
-            // Before Linux 5.8 no mount can be told from another.
-            return Err(if stat.mount.is_none() { Errno::ENOSYS } else { Errno::ESTALE });
-        }
-        let directory = name(directory.as_os_str().as_bytes())?;
-        let name = name(last.as_bytes())?;
-        Ok(Reached { namespace, spot: Spot { directory, name, mount: self.mount, root: stat.identity() } })
+/// Finds a mount once more. `ESTALE` where something else is there by now.
+pub fn reach(at: &MountedAt, proc: &Path, timeout: Duration) -> Result<Reached, Errno> {
+    let namespace = at.namespace.map(|inode| enter(inode, at.task, proc)).transpose()?;
+    let name = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::EINVAL);
+    let point = name(at.point.as_os_str().as_bytes())?;
+    let (Some(directory), Some(last)) = (at.point.parent(), at.point.file_name()) else {
+        // The root of a namespace stays as long as that does.
+        return Err(Errno::EBUSY);
+    };
+    let entry = namespace.as_ref().map(AsFd::as_fd);
+    let found = scout::open_each(entry, &[point], timeout)?.pop().unwrap_or(Err(Errno::ENOENT))?;
+    let stat = statx_fd(found.as_fd())?;
+    if stat.mount != Some(at.mount) {
+        // Before Linux 5.8 no mount can be told from another.
+        return Err(if stat.mount.is_none() { Errno::ENOSYS } else { Errno::ESTALE });
     }
+    let directory = name(directory.as_os_str().as_bytes())?;
+    let name = name(last.as_bytes())?;
+    Ok(Reached { namespace, spot: Spot { directory, name, mount: at.mount, root: stat.identity() } })
+}
 
-    /// Opens the namespace: among all there are (Linux 6.12), or through a process in it.
-    fn enter(&self, inode: u64, proc: &Path) -> Result<OwnedFd, Errno> {
-        let mut found = None;
-        let listed = mount_namespace::all(|namespace| {
-            if namespace.inode == inode {
-                found = Some(namespace.fd);
-            }
-        });
-        if let (Ok(()), Some(found)) = (listed, found) {
-            return Ok(found);
+/// Opens a namespace: among all there are (Linux 6.12), or through `task`, a process in it.
+fn enter(inode: u64, task: Option<u32>, proc: &Path) -> Result<OwnedFd, Errno> {
+    let mut found = None;
+    let listed = mount_namespace::all(|namespace| {
+        if namespace.inode == inode {
+            found = Some(namespace.fd);
         }
-        let link = proc.join(self.task.ok_or(Errno::ESRCH)?.to_string()).join("ns/mnt");
-        let namespace = open(&link, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        if fstat(&namespace)?.st_ino == inode { Ok(namespace) } else { Err(Errno::ESTALE) }
+    });
+    if let (Ok(()), Some(found)) = (listed, found) {
+        return Ok(found);
     }
+    let link = proc.join(task.ok_or(Errno::ESRCH)?.to_string()).join("ns/mnt");
+    let namespace = open(&link, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    if fstat(&namespace)?.st_ino == inode { Ok(namespace) } else { Err(Errno::ESTALE) }
 }
 
 impl Reached {

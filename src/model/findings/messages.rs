@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::Evidence;
+use super::{Evidence, Severity};
 use crate::model::bytes::{Bytes, Units, grouped};
+use crate::model::capacity::Capacity;
 use crate::model::escape;
 use crate::model::limits::{Amount, Chunks, Device, Image, Owner, Quota, Refusal};
 use crate::model::traits::{Command, Operands, Tools};
-use crate::report::{Capacity, Severity};
 
 /// What the sentences call the filesystem.
 pub(super) struct Names<'a> {
@@ -173,11 +173,11 @@ impl<'a> Names<'a> {
             Some(command) if is_large => format!("`{command}` reserves 1 % only"),
             _ => "delete files".to_owned(),
         };
-        let whom = capacity.reserved_for();
+        let whom = capacity.reserved_for;
         format!(
             "only the {} of {} that are reserved for {whom} are left, so nobody else can write: {advice}",
-            size(capacity.reserved_bytes),
-            size(capacity.size_bytes)
+            size(capacity.figures.reserved),
+            size(capacity.figures.size)
         )
     }
 
@@ -205,7 +205,8 @@ impl<'a> Names<'a> {
 
     pub(super) fn directory_index(&self, path: &Path, length: Bytes, percent: u64) -> String {
         let command = self.line(self.tools.large_directories, 1);
-        let or = command.map(|command| format!(", or run `{command}` and mount it again")).unwrap_or_default();
+        let or =
+            command.map(|command| format!(", or run `{command}` and mount it again")).unwrap_or_default();
         format!(
             "the directory {} may refuse new names: they take up {} and its index is {percent} % full; spread \
              its files over several directories{or}",

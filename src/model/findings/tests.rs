@@ -1,6 +1,7 @@
 //! What is found from which figures. Whether the figures are read right, tests/findings.rs asks.
 
 use super::*;
+use crate::model::capacity;
 use crate::model::limits::{Amount, Chunks, Device, Owner, Refusal};
 use crate::model::traits::{Command, Storage, Tools};
 
@@ -9,16 +10,24 @@ const GIB: u64 = 1 << 30;
 
 /// 100 GiB with enough of everything.
 fn roomy() -> Capacity {
-    Capacity {
-        size_bytes: Bytes(100 * GIB),
-        used_bytes: Bytes(40 * GIB),
-        free_bytes: Bytes(60 * GIB),
-        available_bytes: Bytes(55 * GIB),
-        reserved_bytes: Bytes(5 * GIB),
+    Capacity { figures: roomy_figures(), ..Capacity::default() }
+}
+
+fn roomy_figures() -> Figures {
+    Figures {
+        size: Bytes(100 * GIB),
+        used: Bytes(40 * GIB),
+        free: Bytes(60 * GIB),
+        available: Bytes(55 * GIB),
+        reserved: Bytes(5 * GIB),
         inodes: 1_000_000,
         inodes_free: 900_000,
-        ..Capacity::default()
     }
+}
+
+/// The same with other figures.
+fn capacity_of(figures: Figures) -> Capacity {
+    Capacity { figures, ..Capacity::default() }
 }
 
 /// 16 KiB nodes, and data of which a third is unused.
@@ -97,27 +106,32 @@ fn nothing_is_told_of_a_healthy_filesystem() {
         assert_eq!(only(&found_on(traits, &roomy(), &Limits::default())), None);
     }
     let full =
-        Capacity { available_bytes: Bytes(0), free_bytes: Bytes(0), reserved_bytes: Bytes(0), ..roomy() };
+        capacity_of(Figures { available: Bytes(0), free: Bytes(0), reserved: Bytes(0), ..roomy_figures() });
     assert_eq!(only(&found_on(ext4(), &full, &Limits::default())), None, "of bytes, which the ledger tells");
 }
 
 #[test]
 fn below_one_percent_of_the_inodes_is_told() {
     let with = |inodes, inodes_free| {
-        only(&found_on(ext4(), &Capacity { inodes, inodes_free, ..roomy() }, &Limits::default()))
+        only(&found_on(
+            ext4(),
+            &capacity_of(Figures { inodes, inodes_free, ..roomy_figures() }),
+            &Limits::default(),
+        ))
     };
     assert_eq!(with(0, 0), None);
     assert_eq!(with(1000, 10), None);
     assert_eq!(with(1000, 9), Some((FindingCode::InodesExhausted, Severity::Warning)));
     assert_eq!(with(1000, 0), Some((FindingCode::InodesExhausted, Severity::Critical)));
-    let full = Capacity { inodes: 1000, inodes_free: 1, available_bytes: Bytes(GIB - 1), ..roomy() };
+    let full =
+        capacity_of(Figures { inodes: 1000, inodes_free: 1, available: Bytes(GIB - 1), ..roomy_figures() });
     assert_eq!(only(&found_on(Traits::default(), &full, &Limits::default())), None, "of space, too");
 }
 
 #[test]
 fn the_reserve_is_told_when_only_that_is_left() {
     let with = |available: u64, traits| {
-        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        let capacity = capacity_of(Figures { available: Bytes(available), ..roomy_figures() });
         found_on(traits, &capacity, &Limits::default())
     };
     let told = Some((FindingCode::OnlyReserveLeft, Severity::Critical));
@@ -130,8 +144,10 @@ fn the_reserve_is_told_when_only_that_is_left() {
         "only the 5.0 GiB of 100.0 GiB that are reserved for root are left, so nobody else can write: \
          `tune2fs -m 1 /dev/sdb1` reserves 1 % only"
     );
-    let theirs =
-        Capacity { available_bytes: Bytes(0), reserved_bytes: Bytes(GIB), reserved_gid: Some(7), ..roomy() };
+    let theirs = Capacity {
+        reserved_for: capacity::ReserveOwner { uid: None, gid: Some(7) },
+        ..capacity_of(Figures { available: Bytes(0), reserved: Bytes(GIB), ..roomy_figures() })
+    };
     let message = &found_on(ext4(), &theirs, &Limits::default())[0].message;
     assert!(
         message.contains("only the 1.0 GiB of 100.0 GiB that are reserved for root and GID 7 are left"),
@@ -203,7 +219,7 @@ fn an_error_names_the_filesystems_own_repair_tool_or_none() {
 #[test]
 fn snapshots_are_told_when_space_is_short() {
     let with = |available, metadata_left, snapshots| {
-        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        let capacity = capacity_of(Figures { available: Bytes(available), ..roomy_figures() });
         let chunks = Some(Chunks { metadata_left: Bytes(metadata_left), ..roomy_chunks() });
         let limits = Limits { chunks, snapshots, ..Limits::default() };
         found_on(Traits::default(), &capacity, &limits)
@@ -258,7 +274,7 @@ fn an_image_is_told_of_that_cannot_be_filled() {
 #[test]
 fn what_takes_up_memory_is_told() {
     let with = |available, memory| {
-        let capacity = Capacity { available_bytes: Bytes(available), ..roomy() };
+        let capacity = capacity_of(Figures { available: Bytes(available), ..roomy_figures() });
         let memory = Some(Bytes(memory * GIB));
         found_on(in_memory(), &capacity, &Limits { memory, ..Limits::default() })
     };
@@ -313,7 +329,7 @@ fn a_device_with_room_is_told_and_how_to_use_it() {
 #[test]
 fn the_worst_comes_first() {
     let limits = Limits { errors: Some(1), ..Limits::default() };
-    let found = found_on(ext4(), &Capacity { inodes_free: 0, ..roomy() }, &limits);
+    let found = found_on(ext4(), &capacity_of(Figures { inodes_free: 0, ..roomy_figures() }), &limits);
     let codes: Vec<_> = found.iter().map(|finding| finding.code).collect();
     assert_eq!(codes, [FindingCode::InodesExhausted, FindingCode::ErrorsNoted]);
 }

@@ -4,8 +4,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::holders::Program;
-use crate::report::{HeldBy, Holder, Process};
+use crate::model::deleted::{DeletedFile, FileKind, ProcessHolder, Via};
+use crate::model::process::Program;
 
 /// A daemon that opens its logs anew when it gets a signal.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,17 +49,14 @@ impl Reopener {
 
 /// The daemon that alone holds a file as a log: only to write to it. In a service it must be what the service
 /// itself runs, which gets the signal.
-pub(super) fn reopener(processes: &[&Process]) -> Option<&'static Reopener> {
-    let is_log = |process: &Process| {
-        let flags = process.flags.as_deref().unwrap_or_default();
-        process.via == "fd" && flags.split('|').any(|flag| flag == "O_WRONLY" || flag == "O_APPEND")
+pub(super) fn reopener(processes: &[&ProcessHolder]) -> Option<&'static Reopener> {
+    let is_log = |holder: &ProcessHolder| holder.hold.via.info().is_some_and(|info| info.flags.only_writes());
+    let is_its = |daemon: &Reopener, holder: &ProcessHolder| {
+        let identity = &holder.process.identity;
+        let is_main = identity.service.as_ref().is_none_or(|service| daemon.is(service.main.as_ref()));
+        is_main && daemon.is(identity.program.as_ref()) && is_log(holder)
     };
-    let is_its = |daemon: &Reopener, process: &Process| {
-        let is_main =
-            process.identity.service.as_ref().is_none_or(|service| daemon.is(service.main.as_ref()));
-        is_main && daemon.is(process.identity.program.as_ref()) && is_log(process)
-    };
-    let all = |daemon: &&Reopener| processes.iter().all(|process| is_its(daemon, process));
+    let all = |daemon: &&Reopener| processes.iter().all(|holder| is_its(daemon, holder));
     REOPENERS.iter().filter(|_| !processes.is_empty()).find(all)
 }
 
@@ -70,18 +67,12 @@ const IMAGE_FILES: [&str; 5] = ["qcow2", "img", "raw", "vmdk", "vdi"];
 
 /// What to know before a file is taken from under those who hold it. A process may call itself what it likes,
 /// so the name of its program counts as well: either is enough.
-pub(super) fn warning(file: &Holder) -> Option<&'static str> {
-    if file.kind != "file" {
+pub(super) fn warning(file: &DeletedFile) -> Option<&'static str> {
+    if file.kind != FileKind::File {
         return None;
     }
-    let processes = || {
-        file.held_by.iter().filter_map(|held_by| match held_by {
-            HeldBy::Process(process) => Some(process),
-            HeldBy::Kernel(_) => None,
-        })
-    };
     let commands = |is: fn(&str) -> bool| {
-        processes().any(|process| {
+        file.processes().map(|holder| &holder.process).any(|process| {
             [&process.command, &process.identity.executable].into_iter().flatten().any(|name| is(name))
         })
     };
@@ -90,7 +81,7 @@ pub(super) fn warning(file: &Holder) -> Option<&'static str> {
         Some("a database: stop it with its own command")
     } else if commands(|command| command.starts_with("qemu-")) || IMAGE_FILES.contains(&extension) {
         Some("the disk of a virtual machine, or an image: first shut down what uses it")
-    } else if processes().any(|process| process.via == "map") && !is_library(file) {
+    } else if file.processes().any(|holder| holder.hold.via == Via::Mapping) && !is_library(file) {
         Some("mapped into memory: stop the program with its own command")
     } else {
         None
@@ -98,16 +89,16 @@ pub(super) fn warning(file: &Holder) -> Option<&'static str> {
 }
 
 /// Mapped to be run: nothing is lost with it. By its place, too, as anybody may name a file so.
-fn is_library(file: &Holder) -> bool {
+fn is_library(file: &DeletedFile) -> bool {
     const PLACES: [&str; 4] = ["/usr", "/lib", "/lib64", "/opt"];
     let is_there = |path: &Path| PLACES.iter().any(|place| path.starts_with(place));
-    if !file.path.as_deref().is_some_and(is_there) {
+    if !file.name.path().is_some_and(is_there) {
         return false;
     }
-    let name = file.path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
+    let name = file.name.path().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
     extension(file) == "so" || name.contains(".so.")
 }
 
-fn extension(file: &Holder) -> &str {
-    file.path.as_deref().and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default()
+fn extension(file: &DeletedFile) -> &str {
+    file.name.path().and_then(Path::extension).and_then(OsStr::to_str).unwrap_or_default()
 }

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use super::daemons::warning;
-use super::{WORTH_A_LOOK, remedy, words};
+use super::{Action, Remedy, WORTH_A_LOOK, remedy, words};
 use crate::model::bytes::Bytes;
-use crate::model::file_spec::{Via, What};
-use crate::report::{Action, HeldBy, Holder, Process, Remedy};
+use crate::model::deleted::{DeletedFile, FileKind, KernelVia, Via};
+use crate::model::file_spec::FileSpec;
 
 /// A copy. What runs is on the disk in another version, or can be had again; swap is of no use to anybody.
-pub(super) fn recover(file: &Holder, by_number: Option<&Path>) -> Option<Remedy> {
-    let is_swap = |held_by: &HeldBy| matches!(held_by, HeldBy::Kernel(kernel) if kernel.via == "swap");
-    if !is_worth_it(file) || is_held(file, "exe") || file.held_by.iter().any(is_swap) {
+pub(super) fn recover(file: &DeletedFile, by_number: Option<&Path>) -> Option<Remedy> {
+    let is_swap = file.kernel().any(|kernel| kernel.via == KernelVia::Swap);
+    if !is_worth_it(file) || is_held(file, Via::Executable) || is_swap {
         return None;
     }
     let command = [words(&["whyfull", "recover"]), named(file, by_number)?, words(&["DEST"])].concat();
@@ -23,9 +23,10 @@ pub(super) fn recover(file: &Holder, by_number: Option<&Path>) -> Option<Remedy>
 }
 
 /// Emptying it in place: nothing that runs, is mapped, or is the kernel's.
-pub(super) fn release(file: &Holder, by_number: Option<&Path>) -> Option<Remedy> {
-    let by_kernel = file.held_by.iter().any(|held_by| matches!(held_by, HeldBy::Kernel(_)));
-    if !is_worth_it(file) || by_kernel || is_held(file, "exe") || is_held(file, "map") {
+pub(super) fn release(file: &DeletedFile, by_number: Option<&Path>) -> Option<Remedy> {
+    let is_the_kernels = file.kernel().next().is_some();
+    let is_mapped = is_held(file, Via::Executable) || is_held(file, Via::Mapping);
+    if !is_worth_it(file) || is_the_kernels || is_mapped {
         return None;
     }
     let nobody = file.held_by.is_empty().then_some("no holder was found: the kernel itself may use it");
@@ -37,34 +38,20 @@ pub(super) fn release(file: &Holder, by_number: Option<&Path>) -> Option<Remedy>
     })
 }
 
-fn is_worth_it(file: &Holder) -> bool {
-    file.kind == "file" && file.bytes >= WORTH_A_LOOK
+fn is_worth_it(file: &DeletedFile) -> bool {
+    file.kind == FileKind::File && file.bytes >= WORTH_A_LOOK
 }
 
-fn is_held(file: &Holder, how: &str) -> bool {
-    file.held_by.iter().any(|held_by| matches!(held_by, HeldBy::Process(process) if process.via == how))
+fn is_held(file: &DeletedFile, via: Via) -> bool {
+    file.processes().any(|holder| holder.hold.via == via)
 }
 
 /// By one who holds it, with its number to make sure; else by its number alone.
-fn named(file: &Holder, by_number: Option<&Path>) -> Option<Vec<String>> {
-    let holder = file.held_by.iter().find_map(|held_by| match held_by {
-        HeldBy::Process(process) => through(process),
-        HeldBy::Kernel(_) => None,
-    });
-    if let Some(what) = holder {
-        return Some(words(&[&what.to_string(), "--inode", &file.inode.to_string()]));
+fn named(file: &DeletedFile, by_number: Option<&Path>) -> Option<Vec<String>> {
+    if let Some(spec) = file.processes().find_map(|holder| FileSpec::of_hold(&holder.hold)) {
+        return Some(words(&[&spec.to_string(), "--inode", &file.inode.to_string()]));
     }
     // Numbers of a deleted subvolume are in no list.
-    let mountpoint = by_number.filter(|_| !file.in_deleted_subvolume)?.to_str()?;
-    Some(words(&[&What::Inode(file.inode).to_string(), "--filesystem", mountpoint]))
-}
-
-/// What opens the file through that process. What waits in a socket or ring cannot be opened so.
-fn through(process: &Process) -> Option<What> {
-    let via = match (process.via, process.fd) {
-        ("fd", Some(number)) => Via::Descriptor(number),
-        ("map", _) => Via::Mapping,
-        _ => return None,
-    };
-    Some(What::Held { task: process.tid.unwrap_or(process.pid), via })
+    let mountpoint = by_number.filter(|_| file.deleted_subvolume.is_none())?.to_str()?;
+    Some(words(&[&FileSpec::Inode(file.inode).to_string(), "--filesystem", mountpoint]))
 }

@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::listing::{Candidate, Largest, Listing};
-use super::{Directory, Entry, Part, Tally};
+use super::{Entry, Part, Tally};
 use crate::model::bytes::Bytes;
-use crate::sys::Dev;
+use crate::model::identity::DeviceNumber;
 
 /// A directory's number: a parent's is always smaller.
 pub(crate) type Id = u32;
@@ -30,7 +30,7 @@ pub(crate) enum Side {
 /// One name of an inode that has several.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link {
-    pub(crate) dev: Dev,
+    pub(crate) dev: DeviceNumber,
     pub(crate) inode: u64,
     pub(crate) allocated: u64,
     pub(crate) directory: Id,
@@ -279,7 +279,7 @@ impl Tree {
 
     /// The `top` largest visible directories at most `depth` below the root, largest first. The
     /// root is left out: it is the whole.
-    pub(crate) fn largest(&self, top: usize, depth: Option<usize>) -> Vec<Directory> {
+    pub(crate) fn largest(&self, top: usize, depth: Option<usize>) -> Vec<Entry> {
         let Self { sums, depths, .. } = self;
         let shown = |id: &usize| {
             let node = &self.nodes[*id];
@@ -295,7 +295,7 @@ impl Tree {
             }
         }
         let largest = heap.into_sorted_vec().into_iter();
-        largest.map(|Reverse((_, _, id))| Directory { path: self.path(id), tally: sums[id] }).collect()
+        largest.map(|Reverse((_, _, id))| Entry { path: self.path(id), tally: sums[id] }).collect()
     }
 
     /// The visible directory whose list of names is the longest, and that list's size.
@@ -346,7 +346,7 @@ mod tests {
     }
 
     fn link(inode: u64, directory: Id) -> Link {
-        Link { dev: Dev::default(), inode, allocated: 100, directory, name: None }
+        Link { dev: DeviceNumber::default(), inode, allocated: 100, directory, name: None }
     }
 
     /// `/` with `a/b`, `c`, and `m` that a mount hides; read by two threads.

@@ -7,13 +7,13 @@ use proptest::prelude::*;
 
 use super::tests::{filesystem, report, style};
 use super::*;
+use crate::model::capacity::{self, Figures};
 use crate::model::findings::{self, Evidence};
 use crate::model::ledger::Views;
 use crate::model::limits::Limits;
 use crate::model::traits::{Storage, Traits};
 use crate::model::usage::Tally;
 use crate::report::json;
-use crate::statvfs as probe;
 
 /// Small, absurd, and the ends of what a counter can be.
 fn counter() -> impl Strategy<Value = u64> {
@@ -56,30 +56,23 @@ proptest! {
         storage in proptest::sample::select(vec![Storage::Device, Storage::Devices, Storage::Memory]),
         reserved_for in proptest::sample::select(vec![ReservedFor::Root, ReservedFor::Filesystem]),
     ) {
-        let sample = probe::Capacity::of(unit, blocks, inodes);
+        let sample = Figures::of(unit, blocks, inodes);
         let views = Views { used: sample.used, ..views };
-        let mut filesystem = filesystem(&views, Vec::new());
+        let mut filesystem = filesystem(&views, &[]);
         let traits = Traits { storage, reserved_for, unchecked_counters, ..Traits::default() };
         filesystem.traits = traits;
-        filesystem.capacity = Capacity {
-            size_bytes: sample.size,
-            used_bytes: sample.used,
-            free_bytes: sample.free,
-            available_bytes: sample.available,
-            reserved_bytes: sample.reserved,
-            inodes: sample.inodes,
-            inodes_free: sample.inodes_free,
-            ..Capacity::default()
-        };
+        let capacity = capacity::Capacity { figures: sample, ..capacity::Capacity::default() };
+        filesystem.capacity = Capacity::from(&capacity);
         let limits = Limits { memory: Some(sample.size), ..Limits::default() };
-        filesystem.findings = findings::find(&Evidence {
+        let found = findings::find(&Evidence {
             mountpoint: Path::new("/"),
             source: Path::new("/dev/sda"),
             traits,
-            capacity: &filesystem.capacity,
+            capacity: &capacity,
             limits: &limits,
             longest_directory: None,
         });
+        filesystem.findings = found.into_iter().map(Finding::from).collect();
         let report = report(vec![filesystem]);
         for units in [Units::Binary, Units::Decimal, Units::Plain] {
             for (width, unicode) in [(40, false), (100, true)] {

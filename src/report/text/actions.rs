@@ -3,11 +3,11 @@
 
 use super::{Screen, Style};
 use crate::model::bytes::{Bytes, Gap};
+use crate::model::deleted::FileKind;
 use crate::model::escape;
+use crate::model::methods::{CopyMethod, ReleaseMethod};
 use crate::model::skips::Kind;
-use crate::report::{
-    Copied, CopyMethod, HeldBy, Holder, Index, Recovered, ReleaseMethod, Released, Saved, Skipped,
-};
+use crate::report::{Copied, DeletedFile, Holder, Index, Recovered, Released, Saved, Skipped, Via};
 
 /// `Recovered 31.8 GiB of /var/log/app.log as /mnt/backup/app.log.`
 pub fn render_recovered(recovered: &Recovered, style: &Style) -> String {
@@ -83,7 +83,7 @@ pub fn render_plan(plan: &Released, style: &Style) -> String {
         (None, ReleaseMethod::Unmount) => None,
         (None, _) => Some(format!("{what} --inode {}", file.inode)),
     };
-    if let Some(which) = which.filter(|_| file.kind != "directory") {
+    if let Some(which) = which.filter(|_| file.kind != FileKind::Directory) {
         screen.blank();
         // Not wrapped, so that it can be copied.
         screen.line(&format!("To keep a copy first: sudo whyfull recover {which} DEST"));
@@ -126,24 +126,27 @@ fn copy(screen: &Screen<'_>, copied: &Copied) -> String {
     format!("{} ({length}{holes}, {how})", screen.path(&copied.destination))
 }
 
-fn name(screen: &Screen<'_>, file: &Holder) -> String {
+fn name(screen: &Screen<'_>, file: &DeletedFile) -> String {
     file.path.as_deref().map_or_else(|| file.without_name(), |path| screen.path(path))
 }
 
 /// `java 1841, descriptor 412, O_WRONLY|O_APPEND (kafka.service)`
-fn holder(screen: &Screen<'_>, held_by: &HeldBy) -> String {
+fn holder(screen: &Screen<'_>, held_by: &Holder) -> String {
     let process = match held_by {
-        HeldBy::Process(process) => process,
-        HeldBy::Kernel(kernel) => {
-            return format!("the kernel: {} {}", kernel.via, screen.name(kernel.name.as_bytes()));
+        Holder::Process(process) => process,
+        Holder::Kernel(kernel) => {
+            return format!("the kernel: {} {}", kernel.via.word(), screen.name(kernel.name.as_bytes()));
         }
     };
     let command = screen.name(process.command.as_deref().unwrap_or("process").as_bytes());
+    let descriptor = process.fd.unwrap_or_default();
     let how = match process.via {
-        "map" => "mapped".to_owned(),
-        "exe" => "running program".to_owned(),
-        "socket" => format!("queued in a socket, descriptor {}", process.fd.unwrap_or_default()),
-        via => process.fd.map_or_else(|| via.to_owned(), |fd| format!("descriptor {fd}")),
+        Via::Fd | Via::IoUring => format!("descriptor {descriptor}"),
+        Via::Map => "mapped".to_owned(),
+        Via::Exe => "running program".to_owned(),
+        Via::Cwd => "cwd".to_owned(),
+        Via::Root => "root".to_owned(),
+        Via::Socket => format!("queued in a socket, descriptor {descriptor}"),
     };
     let flags = process.flags.as_deref().map(|flags| format!(", {flags}")).unwrap_or_default();
     let unit = process.unit.as_deref();
@@ -159,12 +162,17 @@ fn notes<'a>(screen: &mut Screen<'_>, notes: impl IntoIterator<Item = &'a String
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::SystemTime;
 
     use super::*;
     use crate::model::bytes::Units;
+    use crate::model::deleted::{self, DescriptorInfo, Hold, ProcessHolder};
+    use crate::model::last_name::LastName;
+    use crate::model::open_flags::OpenFlags;
+    use crate::model::process::{Membership, Process};
     use crate::report::text::Detail;
-    use crate::report::{Process, SCHEMA_VERSION, Tool};
+    use crate::report::{SCHEMA_VERSION, Tool};
 
     fn style() -> Style {
         let (units, now) = (Units::Binary, SystemTime::UNIX_EPOCH);
@@ -180,25 +188,27 @@ mod tests {
         }
     }
 
-    fn file(path: Option<&str>) -> Holder {
-        let process = |via, fd, flags: Option<&str>| {
-            HeldBy::Process(Process {
-                pid: 1841,
-                fd,
-                via,
-                flags: flags.map(str::to_owned),
-                command: Some("ja\x1bva".to_owned()),
-                unit: fd.map(|_| "kafka.service".to_owned()),
-                ..Process::default()
+    fn file(path: Option<&str>) -> DeletedFile {
+        let membership =
+            |unit: Option<&str>| Membership { unit: unit.map(str::to_owned), ..Membership::default() };
+        let holder = |via, unit| {
+            let command = Some("ja\x1bva".to_owned());
+            let process = Process { command, membership: membership(unit), ..Process::default() };
+            deleted::Holder::Process(ProcessHolder {
+                hold: Hold { pid: 1841, tid: None, via },
+                process: Arc::new(process),
             })
         };
-        Holder {
+        let info = DescriptorInfo { flags: OpenFlags(libc::O_WRONLY | libc::O_APPEND), position: 0 };
+        let descriptor = deleted::Via::Descriptor { number: 412, info: Some(info) };
+        let file = deleted::DeletedFile {
             inode: 4_063_241,
             bytes: Bytes(34_145_386_496),
-            path: path.map(Into::into),
-            held_by: vec![process("fd", Some(412), Some("O_WRONLY|O_APPEND")), process("map", None, None)],
-            ..Holder::default()
-        }
+            name: path.map_or(LastName::Never, |path| LastName::Told(path.into())),
+            held_by: vec![holder(descriptor, Some("kafka.service")), holder(deleted::Via::Mapping, None)],
+            ..deleted::DeletedFile::default()
+        };
+        DeletedFile::from(&file)
     }
 
     fn copied(method: CopyMethod, notes: &[&str]) -> Copied {

@@ -5,30 +5,31 @@ use std::time::Duration;
 
 use super::layout::elapsed;
 use super::table::{self, Align, column};
-use super::{Detail, Screen, Style, skips, tables};
+use super::{Detail, Screen, Style, skips, tables, what_was_skipped};
 use crate::model::bytes::{Bytes, grouped};
+use crate::model::deleted::Reason;
 use crate::model::skips::Kind;
-use crate::report::{Deleted, HeldOn, Reason, Skipped, UnattributedReason};
+use crate::report::{Deleted, HeldOn, Skipped, UnattributedReason};
 
 /// The whole screen.
 pub fn render(report: &Deleted, style: &Style) -> String {
     let mut screen = Screen { style, text: String::new() };
     screen.sentence(&summary(report, style));
     let interval = report.interval_ms.map(Duration::from_millis);
-    if report.holders.iter().any(|holder| holder.bytes > Bytes::ZERO) {
+    if report.deleted.iter().any(|file| file.bytes > Bytes::ZERO) {
         screen.sentence("du does not count them; df counts them until the last holder closes them.");
         screen.blank();
         if report.sums.is_empty() {
-            tables::holders(&mut screen, &report.holders, interval);
-            tables::unattributed(&mut screen, &report.holders, &reasons(report));
+            tables::deleted(&mut screen, &report.deleted, interval);
+            tables::unattributed(&mut screen, &report.deleted, &reasons(report));
         } else {
             sums(&mut screen, report);
         }
         filesystems(&mut screen, report);
     }
-    tables::subvolumes(&mut screen, &report.holders);
+    tables::subvolumes(&mut screen, &report.deleted);
     if style.detail != Detail::Quiet {
-        let skipped: Vec<&Skipped> = report.skipped.iter().collect();
+        let skipped: Vec<&Skipped> = report.skipped.iter().filter(|skipped| skipped.matters).collect();
         let (processes_read, as_root) = (report.processes_read, report.run.as_root);
         skips::write(
             &mut screen,
@@ -51,7 +52,7 @@ fn summary(report: &Deleted, style: &Style) -> String {
         matching.map(|filesystem| filesystem.bytes).sum()
     };
     let (on_disk, in_memory) = (amount(false), amount(true));
-    let count = report.holders.len() as u64;
+    let count = report.deleted.len() as u64;
     let places = report.filesystems.len() as u64;
     let amounts = match (on_disk > Bytes::ZERO, in_memory > Bytes::ZERO) {
         (true, true) => {
@@ -93,7 +94,7 @@ fn sums(screen: &mut Screen<'_>, report: &Deleted) {
             let pid = sum.pid.map(|pid| pid.to_string()).unwrap_or_default();
             let command = tables::short(names, sum.command.as_deref().unwrap_or_default());
             let unit = match sum.kernel {
-                Some(via) => format!("(kernel: {via})"),
+                Some(via) => format!("(kernel: {})", via.word()),
                 None => names.name(sum.unit.as_deref().unwrap_or("(no unit)").as_bytes()),
             };
             vec![style.units.format(sum.bytes), grouped(sum.inodes), pid, command, unit]
@@ -137,8 +138,7 @@ fn filesystems(screen: &mut Screen<'_>, report: &Deleted) {
 fn footer(report: &Deleted) -> String {
     let processes = report.processes_read;
     let noun = Kind::Process.noun(usize::try_from(processes).unwrap_or(usize::MAX));
-    let skipped = !report.skipped.is_empty();
-    let end = if skipped { "see --verbose for what was skipped" } else { "nothing was skipped" };
+    let end = what_was_skipped(report.skipped.iter());
     let time = elapsed(report.run.elapsed_ms);
     if processes == 0 {
         return format!("The filesystems list no deleted files, so no process was read; {time}.");

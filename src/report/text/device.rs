@@ -30,7 +30,7 @@ fn uncounted(capacity: &Capacity, units: Units) -> Option<String> {
 fn reserve(capacity: &Capacity, units: Units) -> Option<String> {
     let (blocks, clusters) = (capacity.reserved_blocks_bytes?, capacity.reserved_clusters_bytes?);
     let for_itself = "ext4 itself, for data that it still has to write out".to_owned();
-    let parts = [(blocks, capacity.reserved_for()), (clusters, for_itself)].into_iter();
+    let parts = [(blocks, capacity.reserved_for().to_string()), (clusters, for_itself)].into_iter();
     let parts = parts.filter(|(bytes, _)| *bytes > Bytes::ZERO);
     let parts: Vec<String> =
         parts.map(|(bytes, whom)| format!("{} for {whom}", units.format(bytes))).collect();

@@ -5,7 +5,8 @@ use super::Screen;
 use super::layout::{pad_end, pad_start, wrap};
 use crate::model::bytes::Bytes;
 use crate::model::escape::shell;
-use crate::report::{Action, Filesystem, Remedy};
+use crate::model::remedies::Action;
+use crate::report::{Filesystem, Remedy};
 use unicode_width::UnicodeWidthStr;
 
 /// Where commands below the first begin, counted from it.

@@ -1,4 +1,4 @@
-//! What could not be seen, and how to see it.
+//! What could not be seen and matters, and how to see it. The list has what does not matter, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::table::{self, Align, column, expendable};
 use crate::model::bytes::grouped;
 use crate::model::escape::{quoted, shell};
 use crate::model::skips::Kind;
-use crate::report::{Filesystem, Skipped};
+use crate::report::{Filesystem, Skipped, names};
 
 /// How to say what was skipped.
 pub(super) struct Context<'a> {
@@ -33,7 +33,8 @@ pub(super) fn of_filesystem(screen: &mut Screen<'_>, filesystem: &Filesystem, al
     }
     // What lies outside has been told, unless there is a way to it.
     let told = |skipped: &&Skipped| {
-        (skipped.kind != Kind::Outside || skipped.needs.is_some()) && (alone || !is_of_processes(skipped))
+        let is_new = skipped.kind != Kind::Outside || skipped.needs.is_some();
+        skipped.matters && is_new && (alone || !is_of_processes(skipped))
     };
     let path = screen.path(&filesystem.mountpoint);
     // What had to be escaped cannot be typed as it is shown.
@@ -56,7 +57,7 @@ pub(super) fn of_processes(screen: &mut Screen<'_>, filesystems: &[Filesystem], 
 }
 
 fn is_of_processes(skipped: &Skipped) -> bool {
-    matches!(skipped.kind, Kind::Process | Kind::Unlisted)
+    skipped.matters && matches!(skipped.kind, Kind::Process | Kind::Unlisted)
 }
 
 /// One sentence for what more rights would show, with the command; one for what they would not.
@@ -146,7 +147,7 @@ pub(super) fn list(screen: &mut Screen<'_>, skipped: &[Skipped]) {
     let names = &*screen;
     let row = |skipped: &Skipped| {
         vec![
-            skipped.kind.name().to_owned(),
+            names::skip_kind(skipped.kind).to_owned(),
             skipped.errno.clone().unwrap_or_default(),
             skipped.needs.unwrap_or_default().to_owned(),
             match (skipped.kind, skipped.inode) {

@@ -8,7 +8,8 @@ use super::Screen;
 use super::layout::{ago, cut_start, list};
 use super::table::{self, Align, column, expendable};
 use crate::model::bytes::{Bytes, Gap, Units, grouped};
-use crate::report::{Directory, Filesystem, HeldBy, Holder, Kernel, Process, Reason, UnattributedReason};
+use crate::model::deleted::{KernelVia, Reason};
+use crate::report::{DeletedFile, Entry, Filesystem, Holder, Process, UnattributedReason, Via};
 
 /// How much of a container's id is shown, as its runtime does.
 const SHORT_ID: usize = 12;
@@ -17,11 +18,11 @@ const LONGEST_COMMAND: usize = 36;
 
 /// Those that take up space, the largest first. With an interval between two looks also how fast they
 /// grow, in bytes a second.
-pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Option<Duration>) {
+pub(super) fn deleted(screen: &mut Screen<'_>, files: &[DeletedFile], interval: Option<Duration>) {
     let style = screen.style;
-    let shown: Vec<&Holder> = holders.iter().filter(|h| h.bytes > Bytes::ZERO).collect();
+    let shown: Vec<&DeletedFile> = files.iter().filter(|file| file.bytes > Bytes::ZERO).collect();
     let (shown, rest) = shown.split_at(style.top.min(shown.len()));
-    let with_unit = shown.iter().any(|holder| !unit(holder).is_empty());
+    let with_unit = shown.iter().any(|file| !unit(file).is_empty());
     let columns = [
         column("SIZE", Align::Right),
         column(if interval.is_some() { "GROWS" } else { "" }, Align::Right),
@@ -32,15 +33,15 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
         expendable("WRITTEN", Align::Left, 2),
     ];
     let names = &*screen;
-    let row = |holder: &&Holder| {
-        let name = holder.path.as_deref().map_or_else(|| holder.without_name(), |path| names.path(path));
-        let written = holder.written.map(|written| ago(written, style.now)).unwrap_or_default();
+    let row = |file: &&DeletedFile| {
+        let name = file.path.as_deref().map_or_else(|| file.without_name(), |path| names.path(path));
+        let written = file.written.map(|written| ago(written, style.now)).unwrap_or_default();
         vec![
-            style.units.format(holder.bytes),
-            interval.map(|interval| rate(holder, interval, style.units)).unwrap_or_default(),
-            handle(holder),
-            short(names, &command(holder)),
-            names.name(unit(holder).as_bytes()),
+            style.units.format(file.bytes),
+            interval.map(|interval| rate(file, interval, style.units)).unwrap_or_default(),
+            handle(file),
+            short(names, &command(file)),
+            names.name(unit(file).as_bytes()),
             name,
             written,
         ]
@@ -48,7 +49,7 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
     let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
     table::write(screen, &columns, &rows);
     if !rest.is_empty() {
-        let bytes: Bytes = rest.iter().map(|holder| holder.bytes).sum();
+        let bytes: Bytes = rest.iter().map(|file| file.bytes).sum();
         let (count, bytes) = (rest.len(), style.units.format(bytes));
         screen.sentence(&format!(
             "  and {} more, {bytes} together (--top N shows more)",
@@ -58,13 +59,13 @@ pub(super) fn holders(screen: &mut Screen<'_>, holders: &[Holder], interval: Opt
 }
 
 /// `No holder was found for 2 of them. Possible holders: 1 process that could not be inspected.`
-pub(super) fn unattributed(screen: &mut Screen<'_>, holders: &[Holder], reasons: &[UnattributedReason]) {
-    let count = holders.iter().filter(|holder| holder.held_by.is_empty()).count();
+pub(super) fn unattributed(screen: &mut Screen<'_>, files: &[DeletedFile], reasons: &[UnattributedReason]) {
+    let count = files.iter().filter(|file| file.held_by.is_empty()).count();
     if count == 0 {
         return;
     }
     let of_them =
-        if holders.len() == 1 { "it".to_owned() } else { format!("{} of them", grouped(count as u64)) };
+        if files.len() == 1 { "it".to_owned() } else { format!("{} of them", grouped(count as u64)) };
     let reasons: Vec<String> = reasons.iter().map(reason).collect();
     let may =
         if reasons.is_empty() { String::new() } else { format!(" Possible holders: {}.", list(&reasons)) };
@@ -93,12 +94,12 @@ fn reason(reason: &UnattributedReason) -> String {
 }
 
 /// What a file in a deleted subvolume keeps besides itself.
-pub(super) fn subvolumes(screen: &mut Screen<'_>, holders: &[Holder]) {
-    let held: Vec<&Holder> = holders.iter().filter(|holder| holder.in_deleted_subvolume).collect();
+pub(super) fn subvolumes(screen: &mut Screen<'_>, files: &[DeletedFile]) {
+    let held: Vec<&DeletedFile> = files.iter().filter(|file| file.in_deleted_subvolume).collect();
     if held.is_empty() {
         return;
     }
-    let mut by: Vec<String> = held.iter().map(|holder| handle(holder)).collect();
+    let mut by: Vec<String> = held.iter().map(|file| handle(file)).collect();
     let more = by.len().saturating_sub(screen.style.top);
     by.truncate(screen.style.top);
     by.extend((more > 0).then(|| format!("{} more", grouped(more as u64))));
@@ -110,8 +111,8 @@ pub(super) fn subvolumes(screen: &mut Screen<'_>, holders: &[Holder]) {
 }
 
 /// `+1.2 MiB/s`; nothing for what was not there at the first look.
-fn rate(holder: &Holder, interval: Duration, units: Units) -> String {
-    let Some(grown) = holder.grown_bytes else { return String::new() };
+fn rate(file: &DeletedFile, interval: Duration, units: Units) -> String {
+    let Some(grown) = file.grown_bytes else { return String::new() };
     let milliseconds = interval.as_millis().max(1);
     let rate = u128::from(grown.magnitude().0) * 1000 / milliseconds;
     let rate = units.format(Bytes(u64::try_from(rate).unwrap_or(u64::MAX)));
@@ -129,16 +130,25 @@ pub(super) fn short(screen: &Screen<'_>, command: &str) -> String {
 
 /// Through what it can be reached: a descriptor, or else the inode's number. What stands before the colon
 /// is a thread where a thread alone holds it: its number opens the same table in /proc.
-fn handle(holder: &Holder) -> String {
-    let handle = match holder.held_by.first() {
-        // What waits in a queue is not to be had through the socket's descriptor.
-        Some(HeldBy::Process(Process { pid, tid, fd, via, .. })) if *via != "socket" => {
-            let what = fd.map_or_else(|| (*via).to_owned(), |fd| fd.to_string());
-            format!("{}:{what}", tid.unwrap_or(*pid))
-        }
-        _ => format!("inode:{}", holder.inode),
+fn handle(file: &DeletedFile) -> String {
+    let through = |process: &Process| {
+        let way = match process.via {
+            Via::Fd | Via::IoUring => process.fd?.to_string(),
+            Via::Map => "map".to_owned(),
+            Via::Exe => "exe".to_owned(),
+            Via::Cwd => "cwd".to_owned(),
+            Via::Root => "root".to_owned(),
+            // What waits in a queue is not to be had through the socket's descriptor.
+            Via::Socket => return None,
+        };
+        Some(format!("{}:{way}", process.tid.unwrap_or(process.pid)))
     };
-    let more = match holder.held_by.len() {
+    let handle = match file.held_by.first() {
+        Some(Holder::Process(process)) => through(process),
+        Some(Holder::Kernel(_)) | None => None,
+    };
+    let handle = handle.unwrap_or_else(|| format!("inode:{}", file.inode));
+    let more = match file.held_by.len() {
         0 | 1 => String::new(),
         count => format!(" +{}", count - 1),
     };
@@ -146,23 +156,23 @@ fn handle(holder: &Holder) -> String {
 }
 
 /// The process's command; in its place what in the kernel holds it.
-fn command(holder: &Holder) -> Cow<'_, str> {
-    match holder.held_by.first() {
-        Some(HeldBy::Process(Process { via: "socket", command, pid, .. })) => {
-            format!("queued for {} {pid}", command.as_deref().unwrap_or("process")).into()
+fn command(file: &DeletedFile) -> Cow<'_, str> {
+    match file.held_by.first() {
+        Some(Holder::Process(process)) if process.via == Via::Socket => {
+            format!("queued for {} {}", process.command.as_deref().unwrap_or("process"), process.pid).into()
         }
-        Some(HeldBy::Process(process)) => process.command.as_deref().unwrap_or_default().into(),
+        Some(Holder::Process(process)) => process.command.as_deref().unwrap_or_default().into(),
         // A device says itself what it is.
-        Some(HeldBy::Kernel(Kernel { via: "loop", name, .. })) => name.into(),
-        Some(HeldBy::Kernel(Kernel { via, name, .. })) => format!("{via} {name}").into(),
+        Some(Holder::Kernel(kernel)) if kernel.via == KernelVia::Loop => kernel.name.as_str().into(),
+        Some(Holder::Kernel(kernel)) => format!("{} {}", kernel.via.word(), kernel.name).into(),
         None => "(unknown)".into(),
     }
 }
 
 /// The unit, or the container where there is one: the first digits of its id, as its runtime shows it.
-fn unit(holder: &Holder) -> &str {
-    let Some(HeldBy::Process(process)) = holder.held_by.first() else { return "" };
-    if process.via == "socket" {
+fn unit(file: &DeletedFile) -> &str {
+    let Some(Holder::Process(process)) = file.held_by.first() else { return "" };
+    if process.via == Via::Socket {
         // It was only sent there.
         return "";
     }
@@ -172,7 +182,7 @@ fn unit(holder: &Holder) -> &str {
 
 /// The largest directories, cumulative like du.
 pub(super) fn directories(screen: &mut Screen<'_>, filesystem: &Filesystem) {
-    let shown: Vec<&Directory> = filesystem.directories.iter().filter(|d| d.bytes > Bytes::ZERO).collect();
+    let shown: Vec<&Entry> = filesystem.directories.iter().filter(|d| d.bytes > Bytes::ZERO).collect();
     if shown.is_empty() {
         return;
     }
@@ -181,7 +191,7 @@ pub(super) fn directories(screen: &mut Screen<'_>, filesystem: &Filesystem) {
     screen.blank();
     let units = screen.style.units;
     let names = &*screen;
-    let row = |directory: &Directory| {
+    let row = |directory: &Entry| {
         vec![units.format(directory.bytes), grouped(directory.inodes), names.path(&directory.path)]
     };
     let rows: Vec<Vec<String>> = shown.into_iter().map(row).collect();

@@ -8,14 +8,23 @@ use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
-use crate::holders::{Identity, Program, Service};
+use crate::model::capacity::{self, Figures};
+use crate::model::deleted::{
+    self, DescriptorInfo, Hold, KernelHolder, KernelVia, MountedAt, ProcessHolder, Reason,
+};
+use crate::model::findings::{Evidence, FindingCode, Severity, find};
+use crate::model::last_name::LastName;
 use crate::model::ledger::{Ledger, Views};
 use crate::model::limits::Limits;
+use crate::model::open_flags::OpenFlags;
+use crate::model::process;
+use crate::model::process::{Identity, Membership, Program, Service};
+use crate::model::remedies::{self, advise};
 use crate::model::traits::{ReservedFor, Traits};
-use crate::model::usage::Tally;
+use crate::model::usage::{self, Tally};
 use crate::report::{
-    self, Entry, Finding, FindingCode, Hidden, Kernel, Method, Overlay, Process, Reason, Row, Run,
-    SCHEMA_VERSION, Severity, Skipped, Tool, UnattributedReason,
+    self, Entry, Finding, Hidden, Method, Overlay, Remedy, Row, Run, SCHEMA_VERSION, Skipped, Tool,
+    UnattributedReason,
 };
 
 const GIB: u64 = 1 << 30;
@@ -39,7 +48,15 @@ pub(super) fn style() -> Style {
     }
 }
 
-fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str, age: u64) -> Holder {
+fn file(
+    tenths: u64,
+    pid: i32,
+    fd: u32,
+    command: &str,
+    unit: &str,
+    path: &str,
+    age: u64,
+) -> deleted::DeletedFile {
     let named = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let program = Some(Program { name: command.to_owned(), uid: 0, user: "root".to_owned() });
     let service = named(unit).filter(|unit| unit != "session-3.scope").map(|unit| Service {
@@ -47,32 +64,29 @@ fn holder(tenths: u64, pid: i32, fd: u32, command: &str, unit: &str, path: &str,
         main: program.clone(),
         uid: Some(0),
     });
-    let identity = Arc::new(Identity { program, uid: Some(0), service, ..Identity::default() });
-    let process = Process {
-        pid,
-        fd: Some(fd),
-        via: "fd",
-        flags: Some("O_WRONLY|O_APPEND".into()),
+    let process = process::Process {
         command: named(command),
-        unit: named(unit),
-        ..Process::default()
+        membership: Membership { unit: named(unit), ..Membership::default() },
+        identity: Identity { program, uid: Some(0), service, ..Identity::default() },
+        ..process::Process::default()
     };
-    Holder {
+    let info = DescriptorInfo { flags: OpenFlags(libc::O_WRONLY | libc::O_APPEND), position: 0 };
+    let hold = Hold { pid, tid: None, via: deleted::Via::Descriptor { number: fd, info: Some(info) } };
+    deleted::DeletedFile {
         inode: 4_063_241,
-        kind: "file",
         bytes: Bytes(tenths * TENTH),
-        path: Some(path.into()),
+        name: LastName::Told(path.into()),
         written: Some(now() - Duration::from_secs(age)),
-        held_by: vec![HeldBy::Process(Process { identity, ..process })],
-        ..Holder::default()
+        held_by: vec![deleted::Holder::Process(ProcessHolder { hold, process: Arc::new(process) })],
+        ..deleted::DeletedFile::default()
     }
 }
 
-fn holders() -> Vec<Holder> {
+fn files() -> Vec<deleted::DeletedFile> {
     vec![
-        holder(318, 1841, 412, "java", "kafka.service", "/var/log/kafka/server.log.3", 2),
-        holder(29, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 6 * 86_400),
-        holder(
+        file(318, 1841, 412, "java", "kafka.service", "/var/log/kafka/server.log.3", 2),
+        file(29, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 6 * 86_400),
+        file(
             5,
             22710,
             61,
@@ -84,28 +98,33 @@ fn holders() -> Vec<Holder> {
     ]
 }
 
+fn remedies(files: &[deleted::DeletedFile], hidden: &[usage::Hidden], is_listed: bool) -> Vec<Remedy> {
+    let filesystem = remedies::Filesystem { mountpoint: "/".as_ref(), is_listed };
+    advise(files, hidden, filesystem).into_iter().map(Remedy::from).collect()
+}
+
 fn tally(tenths: u64, inodes: u64) -> Tally {
     Tally { bytes: Bytes(tenths * TENTH), inodes }
 }
 
 /// A filesystem of 100 GiB with these views.
-pub(super) fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
+pub(super) fn filesystem(views: &Views, files: &[deleted::DeletedFile]) -> Filesystem {
     let ledger = Ledger::close(views);
-    let row = |row: &crate::model::ledger::Row| Row {
-        cause: row.cause,
-        bytes: row.bytes,
-        basis: row.basis,
-        inodes: row.inodes,
-        detail: Vec::new(),
-    };
-    let hidden = views.hidden.map(|tally| Hidden {
+    let hidden = views.hidden.map(|tally| usage::Hidden {
         mountpoint: "/var/lib/docker".into(),
-        bytes: tally.bytes,
-        inodes: tally.inodes,
+        tally,
         largest: None,
     });
     let free = (100 * GIB).saturating_sub(views.used.0);
-    let place = crate::model::remedies::Place { mountpoint: "/".as_ref(), is_listed: true };
+    let figures = Figures {
+        size: Bytes(100 * GIB),
+        used: views.used,
+        free: Bytes(free),
+        available: Bytes(free.saturating_sub(5 * GIB)),
+        reserved: Bytes(5 * GIB),
+        inodes: 6_553_600,
+        inodes_free: 5_000_000,
+    };
     Filesystem {
         mountpoint: "/".into(),
         root: "/".into(),
@@ -114,29 +133,18 @@ pub(super) fn filesystem(views: &Views, holders: Vec<Holder>) -> Filesystem {
         traits: Traits { reserved_for: ReservedFor::Root, ..Traits::default() },
         dev: "259:2".into(),
         overlay: None,
-        capacity: Capacity {
-            size_bytes: Bytes(100 * GIB),
-            used_bytes: views.used,
-            free_bytes: Bytes(free),
-            available_bytes: Bytes(free.saturating_sub(5 * GIB)),
-            reserved_bytes: Bytes(5 * GIB),
-            reserved_uid: None,
-            reserved_gid: None,
-            inodes: 6_553_600,
-            inodes_free: 5_000_000,
-            ..Capacity::default()
-        },
+        capacity: Capacity::from(&capacity::Capacity { figures, ..capacity::Capacity::default() }),
         method: Method::Walk,
         method_note: None,
         unconfined_note: None,
         visible_bytes: views.visible.bytes,
         gap_bytes: ledger.gap,
-        ledger: ledger.rows.iter().map(row).collect(),
+        ledger: ledger.rows.iter().map(|row| Row::new(row, &[])).collect(),
         unexplained_bound_bytes: ledger.bound,
-        remedies: crate::model::remedies::advise(&holders, hidden.as_slice(), place),
-        holders,
+        remedies: remedies(files, hidden.as_slice(), true),
+        deleted: files.iter().map(DeletedFile::from).collect(),
         unattributed_reasons: Vec::new(),
-        hidden: hidden.into_iter().collect(),
+        hidden: hidden.iter().map(Hidden::from).collect(),
         directories: Vec::new(),
         findings: Vec::new(),
         processes_read: 412,
@@ -179,11 +187,12 @@ fn full_views() -> Views {
 }
 
 fn full_disk() -> Filesystem {
-    filesystem(&full_views(), holders())
+    filesystem(&full_views(), &files())
 }
 
 fn skipped(kind: Kind, path: &str, needs: Option<&'static str>) -> Skipped {
-    Skipped { kind, path: path.into(), errno: Some("EACCES".into()), needs, inode: None, check: None }
+    let errno = Some("EACCES".into());
+    Skipped { kind, path: path.into(), errno, needs, matters: true, inode: None, check: None }
 }
 
 fn as_a_user() -> Report {
@@ -195,8 +204,8 @@ fn as_a_user() -> Report {
         skipped: true,
         ..full_views()
     };
-    let own = vec![holder(4, 4711, 3, "vim", "session-3.scope", "/home/u/.notes.swp", 5)];
-    let mut user = filesystem(&views, own);
+    let own = [file(4, 4711, 3, "vim", "session-3.scope", "/home/u/.notes.swp", 5)];
+    let mut user = filesystem(&views, &own);
     user.processes_read = 23;
     user.skipped = (0..389)
         .map(|pid| skipped(Kind::Process, &format!("/proc/{pid}"), Some("CAP_SYS_PTRACE")))
@@ -231,8 +240,7 @@ fn what_mount_points_hide() {
         |path: &str, tenths, inodes| Entry { path: path.into(), bytes: Bytes(tenths * TENTH), inodes };
     disk.hidden[0].largest =
         Some(vec![entry("/var/lib/docker/overlay2", 18, 290), entry("/var/lib/docker/old\nimage.tar", 3, 1)]);
-    let place = crate::model::remedies::Place { mountpoint: "/".as_ref(), is_listed: false };
-    disk.remedies = crate::model::remedies::advise(&disk.holders, &disk.hidden, place);
+    disk.remedies = remedies(&files(), &[], false);
     let empty =
         |path: &str, largest| Hidden { mountpoint: path.into(), bytes: Bytes(4096), inodes: 1, largest };
     disk.hidden.extend([
@@ -260,7 +268,7 @@ fn what_mount_points_hide() {
 #[test]
 fn a_part_of_a_filesystem() {
     let views = Views { outside: Some(tally(300, 5000)), visible: tally(260, 1_204_311), ..full_views() };
-    let mut part = filesystem(&views, holders());
+    let mut part = filesystem(&views, &files());
     part.root = "/srv/data".into();
     insta::assert_snapshot!(screen(&report(vec![part]), &style()));
 }
@@ -280,14 +288,14 @@ fn an_ordinary_user() {
 #[test]
 fn healthy() {
     let views = Views { used: Bytes(413 * TENTH), visible: tally(412, 900_000), ..Views::default() };
-    insta::assert_snapshot!(screen(&report(vec![filesystem(&views, Vec::new())]), &style()));
+    insta::assert_snapshot!(screen(&report(vec![filesystem(&views, &[])]), &style()));
 }
 
 #[test]
 fn more_files_than_space() {
     let views =
         Views { used: Bytes(56 * GIB), visible: tally(610, 900_000), unlinked: tally(5, 1), ..full_views() };
-    let mut clones = filesystem(&views, vec![holder(5, 7, 3, "tail", "", "/x", 60)]);
+    let mut clones = filesystem(&views, &[file(5, 7, 3, "tail", "", "/x", 60)]);
     clones.fstype = "xfs".into();
     clones.traits = Traits { shared_extents: true, ..Traits::default() };
     insta::assert_snapshot!(screen(&report(vec![clones]), &style()));
@@ -312,22 +320,29 @@ fn an_overlay_on_a_disk_reserved_for_another_user() {
 
 #[test]
 fn several_filesystems_one_dead_one_interrupted() {
-    let mut dead = filesystem(&Views::default(), Vec::new());
+    let mut dead = filesystem(&Views::default(), &[]);
     dead.capacity = Capacity::default();
     (dead.mountpoint, dead.fstype, dead.source) = ("/mnt/nfs".into(), "nfs4".into(), "server:/export".into());
     dead.skipped =
         vec![Skipped { errno: Some("ETIMEDOUT".into()), ..skipped(Kind::Filesystem, "/mnt/nfs", None) }];
-    let mut inodes =
-        filesystem(&Views { used: Bytes(GIB), visible: tally(10, 7), ..Views::default() }, Vec::new());
+    let mut inodes = filesystem(&Views { used: Bytes(GIB), visible: tally(10, 7), ..Views::default() }, &[]);
     (inodes.mountpoint, inodes.capacity.inodes_free) = ("/mail".into(), 0);
-    inodes.findings = crate::model::findings::find(&crate::model::findings::Evidence {
+    let figures = Figures {
+        size: Bytes(100 * GIB),
+        available: Bytes(94 * GIB),
+        inodes: 6_553_600,
+        inodes_free: 0,
+        ..Figures::default()
+    };
+    let found = find(&Evidence {
         mountpoint: &inodes.mountpoint,
         source: &inodes.source,
         traits: inodes.traits,
-        capacity: &inodes.capacity,
+        capacity: &capacity::Capacity { figures, ..capacity::Capacity::default() },
         limits: &Limits::default(),
         longest_directory: None,
     });
+    inodes.findings = found.into_iter().map(Finding::from).collect();
     let run = Run { interrupted: true, complete: false, ..run() };
     let report = Report { run, ..report(vec![full_disk(), dead, inodes]) };
     insta::assert_snapshot!(screen(&report, &style()));
@@ -335,36 +350,30 @@ fn several_filesystems_one_dead_one_interrupted() {
 
 #[test]
 fn held_by_the_kernel() {
-    let kernel = |tenths, inode, via, name: &str, path: &str| Holder {
-        inode,
-        held_by: vec![HeldBy::Kernel(Kernel { via, name: name.to_owned(), ..Kernel::default() })],
-        ..holder(tenths, 1, 1, "", "", path, 60)
+    let holder = |via, name: &str, mounted| {
+        deleted::Holder::Kernel(KernelHolder { mounted, ..KernelHolder::new(via, name.to_owned()) })
     };
-    let both = HeldBy::Kernel(Kernel { via: "loop", name: "/dev/loop4".to_owned(), ..Kernel::default() });
-    let mut holders = vec![
-        kernel(200, 12, "loop", "/dev/loop3", "/srv/images/old.img"),
-        kernel(
-            20,
-            13,
-            "mount",
-            "/var/lib/containers/a/b/c/resolv.conf (seen by process 4711)",
-            "/etc/resolv.conf",
-        ),
-        holder(1, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 60),
+    let by = |holder, inode, file| deleted::DeletedFile { inode, held_by: vec![holder], ..file };
+    let image = file(200, 1, 1, "", "", "/srv/images/old.img", 60);
+    let resolver = file(20, 1, 1, "", "", "/etc/resolv.conf", 60);
+    let at = MountedAt { point: "/x".into(), mount: 1, namespace: None, task: None };
+    let point = "/var/lib/containers/a/b/c/resolv.conf (seen by process 4711)";
+    let mut files = [
+        by(holder(KernelVia::Loop, "/dev/loop3", None), 12, image),
+        by(holder(KernelVia::Mount, point, Some(at)), 13, resolver),
+        file(1, 903, 7, "rsyslogd", "rsyslog.service", "/var/log/syslog.1", 60),
     ];
-    holders[2].held_by.push(both);
-    let HeldBy::Kernel(mount) = &mut holders[1].held_by[0] else { unreachable!() };
-    mount.can_be_unmounted = true;
+    files[2].held_by.push(holder(KernelVia::Loop, "/dev/loop4", None));
     let views = Views { kernel: tally(220, 2), unlinked: tally(1, 1), ..full_views() };
-    insta::assert_snapshot!(screen(&report(vec![filesystem(&views, holders)]), &style()));
+    insta::assert_snapshot!(screen(&report(vec![filesystem(&views, &files)]), &style()));
 }
 
 #[test]
 fn a_queued_descriptor_is_told_as_queued() {
-    let mut queued = holder(20, 903, 7, "rsyslogd", "rsyslog.service", "/srv/data", 60);
-    let HeldBy::Process(process) = &mut queued.held_by[0] else { unreachable!() };
-    (process.via, process.flags) = ("socket", None);
-    let disk = filesystem(&Views { unlinked: tally(20, 1), ..full_views() }, vec![queued]);
+    let mut queued = file(20, 903, 7, "rsyslogd", "rsyslog.service", "/srv/data", 60);
+    let deleted::Holder::Process(process) = &mut queued.held_by[0] else { unreachable!() };
+    process.hold.via = deleted::Via::Socket { number: 7 };
+    let disk = filesystem(&Views { unlinked: tally(20, 1), ..full_views() }, &[queued]);
     let screen = screen(&report(vec![disk]), &style());
     assert!(screen.contains("inode:4063241  queued for rsyslogd 903  /srv/data"), "{screen}");
     assert!(!screen.contains("rsyslog.service") && !screen.contains("903:7"), "{screen}");
@@ -374,9 +383,9 @@ fn a_queued_descriptor_is_told_as_queued() {
 fn logs_that_are_reopened() {
     let of = |service| {
         let logs = [(200, 7), (100, 8)].map(|(tenths, fd)| {
-            holder(tenths, 903, fd, "rsyslogd", service, &format!("/var/log/{fd}.log"), 60)
+            file(tenths, 903, fd, "rsyslogd", service, &format!("/var/log/{fd}.log"), 60)
         });
-        let disk = filesystem(&Views { unlinked: tally(300, 2), ..full_views() }, logs.to_vec());
+        let disk = filesystem(&Views { unlinked: tally(300, 2), ..full_views() }, &logs);
         let screen = screen(&report(vec![disk]), &style());
         screen.split_once("To free it:\n").unwrap().1.to_owned()
     };
@@ -387,8 +396,8 @@ fn logs_that_are_reopened() {
 fn names_cannot_leave_their_line() {
     let evil = "/tmp/a\nb\u{1b}[2J\u{202e}gpj.\u{7}";
     let mut disk = full_disk();
-    disk.holders[0].path = Some(evil.into());
-    let HeldBy::Process(process) = &mut disk.holders[0].held_by[0] else { unreachable!() };
+    disk.deleted[0].path = Some(evil.into());
+    let Holder::Process(process) = &mut disk.deleted[0].held_by[0] else { unreachable!() };
     process.command = Some("x\ny".into());
     process.unit = Some("u\u{1b}]0;t\u{7}.service".into());
     disk.mountpoint = "/mnt/a\nb".into();
@@ -410,7 +419,7 @@ fn what_lies_around_what_df_counts() {
     let tables = part("superblocks, tables and bitmaps", 66 << 20);
     let (journal, beyond) = (part("journal", 64 << 20), part("beyond the filesystem's end", 1536));
     let views = Views { used: Bytes(98 * GIB), visible: tally(980, 9), ..Views::default() };
-    let disk = filesystem(&views, Vec::new());
+    let disk = filesystem(&views, &[]);
     let reserved = |blocks, clusters| Capacity {
         device_bytes: Some(Bytes(101 * GIB)),
         reserved_blocks_bytes: Some(Bytes(blocks)),
@@ -457,7 +466,7 @@ proptest! {
             unlinked: tally(tenths[3], 7),
             ..full_views()
         };
-        let report = report(vec![filesystem(&views, holders())]);
+        let report = report(vec![filesystem(&views, &files())]);
         let screen = screen(&report, &Style { width, unicode, ..style() });
         for line in screen.lines().filter(|line| !line.contains("sudo ")) {
             prop_assert!(line.width() <= width, "{} > {width}: {line}", line.width());
@@ -475,7 +484,7 @@ proptest! {
             kernel: tally(kernel, 8),
             ..full_views()
         };
-        let disk = filesystem(&views, Vec::new());
+        let disk = filesystem(&views, &[]);
         prop_assume!(!is_healthy(&disk));
         let screen = screen(&report(vec![disk]), &style());
         let labels = [
@@ -497,9 +506,9 @@ proptest! {
 
 #[test]
 fn what_may_hold_those_without_a_holder() {
-    let unheld = |holder: Holder| Holder { held_by: Vec::new(), ..holder };
+    let unheld = |file: DeletedFile| DeletedFile { held_by: Vec::new(), ..file };
     let mut filesystem = full_disk();
-    filesystem.holders = filesystem.holders.into_iter().map(unheld).collect();
+    filesystem.deleted = filesystem.deleted.into_iter().map(unheld).collect();
     filesystem.unattributed_reasons =
         [(Reason::ProcessesNotInspected, 1), (Reason::SocketsWithQueuedDescriptors, 3)]
             .map(|(reason, count)| UnattributedReason { reason, count })
@@ -513,12 +522,26 @@ fn what_may_hold_those_without_a_holder() {
 #[test]
 fn files_of_deleted_subvolumes_keep_more_than_themselves() {
     let mut filesystem = full_disk();
-    filesystem.holders[1].in_deleted_subvolume = true;
+    filesystem.deleted[1].in_deleted_subvolume = true;
     // Nothing of their own, such as a working directory.
-    filesystem.holders[1].bytes = Bytes::ZERO;
+    filesystem.deleted[1].bytes = Bytes::ZERO;
     let text = screen(&report(vec![filesystem]), &Style { width: 200, ..style() });
     assert!(
         text.contains("with all that is in it, while one of its files is held. Holders: 903:7."),
         "{text}"
     );
+}
+
+#[test]
+fn what_does_not_matter_is_told_on_request() {
+    let mut disk = full_disk();
+    disk.skipped =
+        vec![Skipped { matters: false, ..skipped(Kind::Process, "/proc/7", Some("CAP_SYS_PTRACE")) }];
+    let report = report(vec![disk]);
+    let quiet = screen(&report, &style());
+    assert!(!quiet.contains("Not looked into") && !quiet.contains("/proc/7"), "{quiet}");
+    assert!(quiet.contains("nothing that matters was skipped"), "{quiet}");
+    let verbose = screen(&report, &Style { detail: Detail::Verbose, ..style() });
+    assert!(!verbose.contains("Not looked into"), "{verbose}");
+    assert!(verbose.contains("/proc/7"), "{verbose}");
 }

@@ -47,7 +47,7 @@ fn succeeds(fs: &Filesystem, action: &str) {
     let done = carry_out(fs, action);
     assert!(done.status.success(), "{done:?}");
     assert!(fs.used() < before, "{done:?}");
-    assert_eq!(list(&only(&report(fs.path()))["holders"]).len(), 0);
+    assert_eq!(list(&only(&report(fs.path()))["deleted"]).len(), 0);
 }
 
 /// A file on `fs`, and a place to bind it that all may pass through.

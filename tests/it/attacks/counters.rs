@@ -91,7 +91,7 @@ fn a_deleted_file_that_claims_to_be_as_large_as_can_be() {
             let report: Value = serde_json::from_slice(&run.stdout).unwrap();
             let bytes = number(&report["filesystems"][0]["bytes"]);
             let each: Vec<i128> =
-                list(&report["holders"]).iter().map(|held| number(&held["bytes"])).collect();
+                list(&report["deleted"]).iter().map(|held| number(&held["bytes"])).collect();
             assert_eq!(bytes, each.iter().sum::<i128>().min(MOST), "{report:#}");
             assert!(each.iter().all(|bytes| *bytes <= MOST), "{report:#}");
         }

@@ -33,9 +33,9 @@ pub(crate) fn row(fs: &Value, cause: &str) -> i128 {
 
 /// The one entry for this inode.
 pub(crate) fn holder_of(fs: &Value, inode: u64) -> &Value {
-    let all = list(&fs["holders"]);
+    let all = list(&fs["deleted"]);
     let found: Vec<_> = all.iter().filter(|h| h["inode"] == inode).collect();
-    assert_eq!(found.len(), 1, "inode {inode} once: {:#}", fs["holders"]);
+    assert_eq!(found.len(), 1, "inode {inode} once: {:#}", fs["deleted"]);
     found[0]
 }
 
@@ -54,13 +54,19 @@ pub(crate) fn skips_but_processes(fs: &Value) -> Vec<&Value> {
 /// The rules that hold for every report ever printed.
 pub(crate) fn check(report: &Value) {
     assert_eq!(report["schema_version"], 1);
-    let skipped = list(&report["filesystems"]).iter().any(|fs| !list(&fs["skipped"]).is_empty());
-    if skipped {
-        assert_eq!(report["complete"], false, "{report:#}");
-    }
+    let skipped = list(&report["filesystems"]).iter().flat_map(|fs| list(&fs["skipped"]));
+    check_complete(report, skipped);
     for fs in list(&report["filesystems"]) {
         check_filesystem(fs);
     }
+}
+
+/// A report is complete unless it was interrupted, or something was skipped that matters.
+pub(crate) fn check_complete<'a>(report: &Value, skipped: impl Iterator<Item = &'a Value>) {
+    let matters = |skip: &Value| skip["matters"].as_bool().expect("a skip says whether it matters");
+    let any_matters = skipped.map(matters).fold(false, |any, matters| any | matters);
+    let is_complete = !any_matters && report["interrupted"] == false;
+    assert_eq!(report["complete"], is_complete, "{report:#}");
 }
 
 fn check_filesystem(fs: &Value) {
@@ -86,7 +92,7 @@ fn check_filesystem(fs: &Value) {
         assert_eq!(row["basis"] == "remainder", remainder, "{row:#}");
     }
 
-    let holders = list(&fs["holders"]);
+    let holders = list(&fs["deleted"]);
     let held: i128 = holders.iter().map(|h| number(&h["bytes"])).sum();
     let rows = row(fs, "unlinked_open") + row(fs, "unlinked_kernel") + row(fs, "unlinked_unattributed");
     assert_eq!(rows, held, "each held inode counted once: {fs:#}");
@@ -94,7 +100,7 @@ fn check_filesystem(fs: &Value) {
     let mut inodes: Vec<_> = holders.iter().map(key).collect();
     inodes.sort_unstable();
     inodes.dedup();
-    assert_eq!(inodes.len(), holders.len(), "{:#}", fs["holders"]);
+    assert_eq!(inodes.len(), holders.len(), "{:#}", fs["deleted"]);
 
     let hidden = list(&fs["hidden"]);
     let bytes: i128 = hidden.iter().map(|h| number(&h["bytes"])).sum();

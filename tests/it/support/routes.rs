@@ -14,7 +14,7 @@ pub(crate) fn agrees(path: &Path, what: &str) -> Value {
     let (from_tables, from_walk) = (only(&tables), only(&walk));
     assert_eq!(from_tables["method"], "inode_table");
     assert_eq!(from_walk["method"], "walk");
-    for field in ["visible_bytes", "hidden", "directories", "holders"] {
+    for field in ["visible_bytes", "hidden", "directories", "deleted"] {
         assert_eq!(from_tables[field], from_walk[field], "{what}: {field}");
     }
     for cause in ["visible", "hidden_by_mount"] {

@@ -17,7 +17,7 @@ use super::patience::Patience;
 use super::places::Places;
 use super::process::{self, Decimal, Proc, Sighting, read_link, read_record};
 use super::scan::number_of;
-use super::{Hold, Via};
+use crate::model::deleted::{Hold, Via};
 use crate::sys::peek::{FIRST_COPY, Peek};
 use crate::sys::pidfd;
 use crate::sys::stat::{Stat, statx_fd};
@@ -69,7 +69,7 @@ impl Carrier {
         let number = self.number;
         let via = match self.kind {
             Kind::Socket => Via::Socket { number },
-            Kind::Anonymous => Via::Ring { number },
+            Kind::Anonymous => Via::IoUring { number },
         };
         Hold { pid: self.pid, tid: self.tid, via }
     }

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::carriers::{Carrier, Inside, Look, Ring};
+use super::in_flight::{Carrier, Inside, Look, Ring};
 use super::overlay::{self, Tables};
 use super::patience::Patience;
 use super::places::{Place, Places};
 use super::process::{Proc, Sighting};
-use super::{Held, Hold, Key, Scan, key};
+use super::{Held, Key, Scan, key};
+use crate::model::deleted::Hold;
 use crate::model::skips::{Kind, Skip};
 
 /// What a scan of /proc found, and what it left open.
@@ -37,7 +38,7 @@ impl Found {
     /// no list. Waits at most for `timeout` for one that may not answer, and twice as
     /// long for all.
     pub fn look_further(mut self, threads: Option<NonZero<usize>>, timeout: Duration) -> Vec<Scan> {
-        if self.scans.iter().all(Scan::is_settled) {
+        if self.scans.iter().all(|scan| scan.knowledge().misses_nobody()) {
             return self.scans;
         }
         let inside = self.look_inside(threads, timeout);
@@ -175,13 +176,5 @@ impl Found {
 fn add(holds: &mut Vec<Hold>, hold: Hold) {
     if !holds.contains(&hold) {
         holds.push(hold);
-    }
-}
-
-impl Scan {
-    /// Whether nothing is left to be found: all that the filesystem lists has a holder.
-    fn is_settled(&self) -> bool {
-        let incomplete = self.skips.iter().any(|skip| skip.kind == Kind::DeletedSubvolume);
-        self.listed && !incomplete && self.held.iter().all(Held::is_attributed)
     }
 }
