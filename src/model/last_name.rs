@@ -1,12 +1,10 @@
 //! The last name of an inode that has none any more, as far as the kernel tells it.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-
-use crate::sys::stat::is_stand_in;
 
 /// What is known of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +74,12 @@ fn without_suffix(link: PathBuf) -> PathBuf {
         bytes.truncate(bytes.len() - b" (deleted)".len());
     }
     PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Whether the kernel shows `path` for an inode that never had a name: files made with `O_TMPFILE` show
+/// as `#` and their inode number (`fs/dcache.c`, `d_mark_tmpfile`).
+fn is_stand_in(path: &Path, inode: u64) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes() == format!("#{inode}").as_bytes())
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -93,12 +92,6 @@ impl Stat {
     pub fn identity(&self) -> (Dev, u64) {
         (self.dev, self.inode)
     }
-}
-
-/// Whether the kernel shows `path` for an inode that never had a name: files made with `O_TMPFILE` show
-/// as `#` and their inode number (`fs/dcache.c`, `d_mark_tmpfile`).
-pub fn is_stand_in(path: &Path, inode: u64) -> bool {
-    path.file_name().is_some_and(|name| name.as_bytes() == format!("#{inode}").as_bytes())
 }
 
 /// The block device whose node `path` is.
