@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod batch;
 pub mod btrfs_devices;
 pub mod bulkstat;
+pub mod capabilities;
 pub mod clone;
 pub mod confinement;
 pub mod crc32c;

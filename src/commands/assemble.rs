@@ -26,6 +26,7 @@ use crate::mounts::locate::{self, Target};
 use crate::report::{
     self, Deleted, Filesystem, HeldOn, Method, Overlay, Report, Row, Run, SCHEMA_VERSION, Skipped, Tool,
 };
+use crate::sys::capabilities;
 
 /// When a run was, and whether it was ended early.
 pub(crate) struct Times {
@@ -37,7 +38,7 @@ pub(crate) struct Times {
 /// Builds the report; describes the holders that are in it.
 pub(crate) fn report(times: &Times, seen: &[Seen], timeout: Duration) -> Report {
     let processes = Processes::of_scans(seen.iter().map(|seen| &seen.scan), Path::new(PROC), timeout);
-    let rights = Effective::current();
+    let rights = Effective::of(capabilities::effective());
     let filesystems: Vec<Filesystem> =
         seen.iter().map(|seen| filesystem(seen, &processes, rights, times.interrupted)).collect();
     let skipped = filesystems.iter().flat_map(|filesystem| &filesystem.skipped);
@@ -99,7 +100,7 @@ fn skipped_on(targets: &[Target], scans: &[Scan]) -> Vec<Skipped> {
             }
         }
     }
-    let rights = Effective::current();
+    let rights = Effective::of(capabilities::effective());
     let told = |(skip, mount, matters): (&Skip, &Mount, bool)| {
         Skipped::new(skip, matters, rights, filesystems::check(mount))
     };
@@ -146,7 +147,7 @@ pub(crate) fn described(held: &Held, timeout: Duration) -> DeletedFile {
 
 /// Skips that all matter, with what would unlock them.
 pub(crate) fn skipped_all(skips: &[Skip]) -> Vec<Skipped> {
-    let rights = Effective::current();
+    let rights = Effective::of(capabilities::effective());
     skips.iter().map(|skip| Skipped::new(skip, true, rights, None)).collect()
 }
 

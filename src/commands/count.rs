@@ -145,7 +145,7 @@ fn ask<T: Send + 'static>(
         let request = filesystems::Request { mount_points: &mount_points, options, monitor: &shared };
         question(Mounted { mount: &mount, root: root.as_fd() }, &request)
     };
-    while_it_moves(monitor, request.timeout, read).unwrap_or(Err(NO_ANSWER))
+    while_it_moves(|| monitor.state(), || monitor.patience(request.timeout), read).unwrap_or(Err(NO_ANSWER))
 }
 
 fn from_above(target: &Target, request: &Request, monitor: &Monitor) -> result::Result<Census, Errno> {

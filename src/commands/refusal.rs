@@ -15,6 +15,7 @@ use crate::model::errno::describe;
 use crate::model::escape;
 use crate::model::file_spec::{FileSpec, Handle};
 use crate::mounts;
+use crate::sys::capabilities;
 
 /// Why a file was neither recovered nor released.
 #[derive(Debug, thiserror::Error)]
@@ -260,7 +261,7 @@ impl Refusal {
         if !matches!(errno, Errno::EACCES | Errno::EPERM) {
             return Self::system(subject, errno);
         }
-        let held = Effective::current();
+        let held = Effective::of(capabilities::effective());
         let needs = needs.iter().copied().filter(|&capability| !held.has(capability)).collect();
         Self::Denied { subject: subject.to_string(), errno, needs }
     }

@@ -18,6 +18,7 @@ use crate::model::skips::{Kind, Skip};
 use crate::mounts::locate::{self, Target};
 use crate::mounts::{Mount, Mounts};
 use crate::sys::batch;
+use crate::sys::capabilities;
 use crate::sys::stat::statx_fd;
 
 /// Where processes are listed.
@@ -227,5 +228,5 @@ fn hides_processes(mounts: &Mounts) -> bool {
     let hidepid = proc.and_then(|proc| proc.option("hidepid"));
     let shows = ["0", "off", "1", "noaccess"].map(str::as_bytes);
     hidepid.is_some_and(|value| !shows.contains(&value.as_slice()))
-        && !Effective::current().has(Capability::SysPtrace)
+        && !Effective::of(capabilities::effective()).has(Capability::SysPtrace)
 }

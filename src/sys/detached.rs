@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::gettid;
 
-use crate::model::monitor::Monitor;
 use crate::sys::thread::spawn;
 
 pub use crate::sys::deadline::{Deadline, interrupt};
@@ -48,11 +47,11 @@ pub fn detach(work: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The result of `call`; `None` when nothing has moved for `timeout`: neither `monitor`, which `call` shows its
-/// progress to, nor the processor time of its thread. Then the thread is left behind.
-pub fn while_it_moves<T: Send + 'static>(
-    monitor: &Monitor,
-    timeout: Duration,
+/// The result of `call`; `None` when nothing has moved for as long as `patience` says: neither its `progress`, nor
+/// the processor time of its thread. Then the thread is left behind.
+pub fn while_it_moves<T: Send + 'static, P: PartialEq>(
+    progress: impl Fn() -> P,
+    patience: impl Fn() -> Duration,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     const TICK: Duration = Duration::from_millis(50);
@@ -64,7 +63,7 @@ pub fn while_it_moves<T: Send + 'static>(
         // Nobody receives any more when the time was up.
         drop(sender.send(call()));
     });
-    let state = || (monitor.state(), processor_time(thread.load(Ordering::Relaxed)));
+    let state = || (progress(), processor_time(thread.load(Ordering::Relaxed)));
     let (mut before, mut since) = (state(), Instant::now());
     loop {
         match receiver.recv_timeout(TICK) {
@@ -74,7 +73,7 @@ pub fn while_it_moves<T: Send + 'static>(
         let now = state();
         if now != before {
             (before, since) = (now, Instant::now());
-        } else if since.elapsed() >= monitor.patience(timeout) {
+        } else if since.elapsed() >= patience() {
             return None;
         }
     }
@@ -111,24 +110,25 @@ mod tests {
 
     #[test]
     fn a_call_that_goes_on_takes_as_long_as_it_takes() {
-        let monitor = Monitor::default();
-        let shared = monitor.clone();
+        let beats_so_far = Arc::new(AtomicI32::new(0));
+        let shared = Arc::clone(&beats_so_far);
+        let progress = || beats_so_far.load(Ordering::Relaxed);
         let beats = move || {
             for _ in 0..20 {
                 sleep(Duration::from_millis(50));
-                shared.beat();
+                shared.fetch_add(1, Ordering::Relaxed);
             }
             7
         };
-        assert_eq!(while_it_moves(&monitor, Duration::from_millis(500), beats), Some(7));
+        assert_eq!(while_it_moves(&progress, || Duration::from_millis(500), beats), Some(7));
         let computes = || {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_secs(1) {}
             7
         };
-        assert_eq!(while_it_moves(&monitor, Duration::from_millis(500), computes), Some(7));
+        assert_eq!(while_it_moves(&progress, || Duration::from_millis(500), computes), Some(7));
         let (hold, wait) = mpsc::channel::<()>();
-        assert_eq!(while_it_moves(&monitor, Duration::from_millis(200), move || wait.recv()), None);
+        assert_eq!(while_it_moves(&progress, || Duration::from_millis(200), move || wait.recv()), None);
         drop(hold);
     }
 }

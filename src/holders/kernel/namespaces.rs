@@ -18,6 +18,7 @@ use crate::model::capability::{Capability, Effective};
 use crate::model::deleted::{KernelHolder, KernelVia, MountedAt};
 use crate::model::traits::TraitsOf;
 use crate::mounts::mountinfo;
+use crate::sys::capabilities;
 use crate::sys::magic::{self, BINFMTFS_MAGIC, EROFS_SUPER_MAGIC_V1, TRACEFS_MAGIC};
 use crate::sys::stat::{Stat, statx_fd};
 use crate::sys::{Dev, mount_namespace, scout};
@@ -81,7 +82,7 @@ impl Namespaces {
     /// otherwise, and before Linux 6.12.
     pub(super) fn read(places: &Places, proc: &Path, timeout: Duration) -> Self {
         let mut reader = Reader { places, seen: FxHashSet::default(), found: Vec::new() };
-        if !Effective::current().has(Capability::SysAdmin) || reader.all().is_err() {
+        if !Effective::of(capabilities::effective()).has(Capability::SysAdmin) || reader.all().is_err() {
             reader.found.clear();
             reader.seen.clear();
             reader.of_processes(proc, timeout);
