@@ -20,6 +20,7 @@ use crate::commands::refusal::Refusal;
 use crate::model::errno::describe;
 use crate::model::escape;
 use crate::model::monitor::{Monitor, State};
+use crate::sys::memory;
 use crate::sys::worker::{self, DIED, Descriptors, Worker};
 
 /// How often the other process tells how far it is.
@@ -154,6 +155,12 @@ struct Front<'a> {
 }
 
 impl Front<'_> {
+    /// The other process has ended before it said how. It has no standard error to say why.
+    fn died(&self) -> Ending {
+        let why = if self.worker.lacks_memory(self.timeout) { memory::MESSAGE } else { DIED };
+        Ending::failed(why)
+    }
+
     /// Waits for the end of the work.
     fn wait(mut self) -> Ending {
         // Without it Ctrl-C would be noticed later.
@@ -164,7 +171,7 @@ impl Front<'_> {
             match line.read_until(b'\n', &mut text) {
                 // What has come of a line stays in `text`.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(_) => return Ending::failed(DIED),
+                Err(_) => return self.died(),
                 Ok(_) => match serde_json::from_slice(&text) {
                     Ok(Message::At(state)) => {
                         self.is_at(state);
@@ -183,7 +190,7 @@ impl Front<'_> {
                         self.worker.wait(self.timeout);
                         return ending;
                     }
-                    Err(_) => return Ending::failed(DIED),
+                    Err(_) => return self.died(),
                 },
             }
             if self.monitor.is_cancelled() && !self.was_asked {

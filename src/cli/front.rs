@@ -112,7 +112,10 @@ impl Front {
 
     fn exit(&self) -> io::Result<Exit> {
         let mut code = [0];
-        (&self.worker.line).read_exact(&mut code)?;
+        if let Err(error) = (&self.worker.line).read_exact(&mut code) {
+            // Then it has said so itself.
+            return if self.worker.lacks_memory(PATIENCE) { Ok(Exit::Failure) } else { Err(error) };
+        }
         if self.interrupts < 2 {
             // What it had open may be in the way of an unmount.
             self.worker.wait(PATIENCE);

@@ -120,15 +120,15 @@ mod tests {
             }
             7
         };
-        assert_eq!(while_it_moves(&progress, || Duration::from_millis(500), beats), Some(7));
+        assert_eq!(while_it_moves(progress, || Duration::from_millis(500), beats), Some(7));
         let computes = || {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_secs(1) {}
             7
         };
-        assert_eq!(while_it_moves(&progress, || Duration::from_millis(500), computes), Some(7));
+        assert_eq!(while_it_moves(progress, || Duration::from_millis(500), computes), Some(7));
         let (hold, wait) = mpsc::channel::<()>();
-        assert_eq!(while_it_moves(&progress, || Duration::from_millis(200), move || wait.recv()), None);
+        assert_eq!(while_it_moves(progress, || Duration::from_millis(200), move || wait.recv()), None);
         drop(hold);
     }
 }

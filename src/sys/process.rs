@@ -15,15 +15,30 @@ use super::pidfd;
 /// Waits until a child of this process has ended, but not past `deadline`: one that waits for a server in the
 /// kernel does not end when it is killed. Returns whether it has ended.
 pub fn wait(child: Pid, deadline: Deadline) -> bool {
+    end_of(child, deadline).is_some()
+}
+
+/// How a child of this process ends, if it does before `deadline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By a signal, or nobody knows how.
+    Other,
+}
+
+/// Waits as `wait` does.
+pub fn end_of(child: Pid, deadline: Deadline) -> Option<End> {
     /// Between two looks, where no descriptor tells of the end: before Linux 5.3.
     const STEP: Duration = Duration::from_millis(1);
     let ended = pidfd::open(child.as_raw());
     loop {
         match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) if deadline.has_passed() => return false,
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) if deadline.has_passed() => return None,
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+            Ok(WaitStatus::Exited(_, status)) => return Some(End::Exited(status)),
             // Where SIGCHLD is ignored the kernel has done that already: `ECHILD`.
-            Ok(_) | Err(_) => return true,
+            Ok(_) | Err(_) => return Some(End::Other),
         }
         match &ended {
             Ok(ended) => {

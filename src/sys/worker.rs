@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, g
 
 use super::deadline::Deadline;
 use super::stat::statx_fd;
-use super::{Dev, process};
+use super::{Dev, memory, process};
 
 /// The child.
 #[derive(Debug)]
@@ -37,6 +37,12 @@ impl Worker {
     pub fn abandon(&self) {
         // It may have ended by itself.
         let _ = kill(self.child, Signal::SIGKILL);
+    }
+
+    /// Whether it ends, within `timeout`, because there was not enough memory for it.
+    pub fn lacks_memory(&self, timeout: Duration) -> bool {
+        let end = process::end_of(self.child, Deadline::after(timeout));
+        end == Some(process::End::Exited(memory::EXIT_STATUS))
     }
 
     /// Waits until all that it had open is closed, but no longer than `timeout`.

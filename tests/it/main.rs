@@ -26,6 +26,7 @@ mod outside;
 mod recover;
 mod release;
 mod remedies;
+mod rooms;
 mod scan;
 mod screen;
 mod table;

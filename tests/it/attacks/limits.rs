@@ -175,7 +175,7 @@ fn thousands_of_filesystems() {
     let unexplained = |fs: &&Value| row(fs, "unexplained") != 0;
     assert_eq!(filesystems.iter().filter(unexplained).count(), 0);
     let deleted = deleted(&world.whyfull().arg("deleted"));
-    let [found] = list(&deleted["holders"]) else { panic!("{:#}", deleted["holders"]) };
+    let [found] = list(&deleted["deleted"]) else { panic!("{:#}", deleted["deleted"]) };
     assert_eq!(found["inode"], held.inode());
 
     // Fewer descriptors than filesystems: some are left out, and nothing else suffers.
@@ -210,5 +210,5 @@ fn thousands_of_mounts_of_one_filesystem() {
         assert_eq!(row(only(&report), "unexplained"), 0, "{method}: {report:#}");
     }
     let run = whyfull().arg("deleted").arg(fs.path());
-    assert_eq!(list(&deleted(&run)["holders"]).len(), 0);
+    assert_eq!(list(&deleted(&run)["deleted"]).len(), 0);
 }

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::filesystem::Filesystem;
 use super::{MIB, tool};
@@ -64,8 +66,16 @@ impl Image {
 
     /// Where the inode of `name` lies, in bytes, where blocks are of that size.
     pub(crate) fn inode_of(&self, name: &str, block_size: u64) -> u64 {
-        let printed = self.asked(&format!("imap {name}"));
-        let (_, place) = printed.split_once("located at block ").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let place = loop {
+            let printed = self.asked(&format!("imap {name}"));
+            if let Some((_, place)) = printed.split_once("located at block ") {
+                break place.to_owned();
+            }
+            // Another run of whyfull may still look at a mount of the image: then the kernel writes it out later.
+            assert!(Instant::now() < deadline, "{name}: {printed}");
+            sleep(Duration::from_millis(50));
+        };
         let (block, offset) = place.split_once(", offset 0x").unwrap();
         block.parse::<u64>().unwrap() * block_size + u64::from_str_radix(offset.trim(), 16).unwrap()
     }
