@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How close the ledger comes to zero on a filesystem that is written to meanwhile:
 //! `cargo bench --bench busy -- --help`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Copying a deleted file out, against cp: `cargo bench --bench recover -- --help`.
 
 mod support {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The search for deleted files that are still open, against `lsof +L1` and
 //! lsfd: `cargo bench --bench scan -- --help`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The walk against `du`, diskus and pdu on generated trees:
 //! `cargo bench --bench walk -- --help`.
 

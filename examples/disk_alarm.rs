@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Raises an alarm when more than a tenth of what a filesystem holds is where `du` does not look.
 //!
 //! `cargo run --example disk_alarm -- /var` prints one line a filesystem. It exits as monitoring

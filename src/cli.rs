@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command line: from arguments to a request, from a report to a terminal or a
 //! file, and to an exit status. The only room that knows clap and terminals.
 

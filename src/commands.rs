@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What each command does, step by step. Only this room puts the others together.
 
 pub(crate) mod assemble;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What a filesystem itself records: the view from below. Its own list of the inodes without a name
 //! is complete whoever holds them, and needs no holder to look at them; where its driver knows how, all that
 //! the walk finds is known from below, too, and what the filesystem keeps for itself. Also how it is made.

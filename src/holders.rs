@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Who holds inodes that have no name left: found in /proc, decided by the link
 //! count of the thing itself, and only then described.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! *The disk is full, but du says otherwise: where is the space?*
 //!
 //! This library takes one filesystem and accounts for every byte that `df` calls used, in one ledger

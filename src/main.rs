@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The `whyfull` command.
 
 /// Ends the command with a line and status 2 where memory runs out.

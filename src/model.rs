@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Values and rules. No I/O: everything here can be tested with plain values.
 
 pub mod bytes;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which mounts there are, which filesystem a path is on, and what is mounted over it.
 
 pub mod device;

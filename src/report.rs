@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The report: one data model behind every output. The names of its fields are a
 //! contract; within one schema version they are only ever added to.
 

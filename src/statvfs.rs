@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the filesystem says of itself as a whole: statvfs(3), sampled during the
 //! whole run, so that the report knows how far `used` has moved.
 

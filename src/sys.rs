@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The system calls that nix does not wrap, and an instruction of the processor, one thin module each. Every
 //! `unsafe` block of the project stands below this module.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The view from above: every name below a root, counted as `du -sx --block-size=1`
 //! counts, in parallel, through directory descriptors.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A fresh ext4 for one benchmark, on a loop device over a sparse image.
 //!
 //! whyfull always explains a whole filesystem, so the trees need one of their

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A crowd of processes with many open descriptors, some of deleted files.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs whole processes and measures them from outside, in turns.
 
 use std::error::Error;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which programs are there, and in which version.
 
 use std::error::Error;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What every benchmark is told, and how it begins and ends.
 
 use std::error::Error;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Samples as one Markdown table.
 
 use std::time::Duration;

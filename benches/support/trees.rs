@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The trees to walk, the same on every machine.
 //!
 //! Files are empty or preallocated, so that a million of them are made in

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the two commands that write have in common, and `recover`: from arguments to exit status.
 
 use std::time::SystemTime;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A command that works in a process of its own, so that Ctrl-C ends it even while it waits for a filesystem
 //! that does not answer. This process shows how far that one is, and passes on what it has to say.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Who starts the command: an environment is not trusted, and rights of the program's file are not lent
 //! to its caller for more than to look.
 

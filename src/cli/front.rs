@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The process that was started only waits; a child does the work. A thread that waits for a server which has
 //! taken a request cannot be killed, and a process ends only when all its threads have. So it is the child that
 //! may have to stay behind: this process ends when the work is done, and at the second Ctrl-C.

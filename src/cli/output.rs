@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where the report goes: to stdout, to a descriptor, or into a file's place when it is whole, so that
 //! a reader never meets half of it and a full disk costs nothing that was there.
 

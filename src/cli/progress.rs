@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How far the run is: on stderr, if that is a terminal.
 
 use std::io::{self, IsTerminal};

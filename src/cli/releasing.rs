@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command `release`: shows what will be done, asks, and asks again where that is no longer what was shown.
 
 use std::io::{self, BufRead, IsTerminal, Write};

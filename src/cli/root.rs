@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `--root DIR`: in a container, the machine's own root directory as it is mounted there. The command
 //! makes it its root: so mounts, processes, devices and user names are the machine's, by the names that they have there.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A descriptor that the command was started with, such as standard output: that it is there, and takes all
 //! that is written to it, is made sure of. Rust's `io::stdout()` does not: it calls a write to a closed
 //! descriptor a success (library/std/src/io/stdio.rs, `handle_ebadf`).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! From what the rooms have found to the report.
 
 use std::cmp::Reverse;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Counts what lies below the root of a filesystem: from below where that can be done, else from above. Both
 //! may meet a disk or a server that does not answer.
 

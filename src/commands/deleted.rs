@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The holders alone, at once and without any walk: what `lsof +L1` is used for.
 
 use std::thread;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where a file is written: a directory that is found once, without following a link that somebody else
 //! could have made, and kept open. Everything that is done there goes through that descriptor.
 

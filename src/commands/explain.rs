@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The conductor: mounts, then who holds what has no name, then the files of each
 //! filesystem and a second look at the holders, then the ledger, then the report.
 

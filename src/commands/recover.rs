@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Copies deleted files out. The source is only read; what is written is one new
 //! file, which has its name when it is whole and not before.
 

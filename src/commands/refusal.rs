@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Why nothing was done: what the two commands that write refuse, what stops them, and where a report is not
 //! written.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Frees the blocks of a deleted file while the program that holds it runs on. First
 //! a plan, which is shown; what is then acted on is the descriptor that the plan was made with, and no more of
 //! the file than was shown.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What both commands begin with: which filesystems were asked for, and who holds
 //! what on them.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A deleted file, found once and opened once: what was shown is what is acted on.
 //! The descriptor stays that very inode, whatever becomes of the process, its number, and the number
 //! of its descriptor; everything that is done later goes through it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! btrfs: on several devices, with a tree of its own for each subvolume and snapshot.
 
 mod chunks;

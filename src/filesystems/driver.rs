@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What each filesystem's driver answers. Everything that depends on the type of a filesystem is behind this
 //! trait: a driver implements what its filesystem can do, and the rest answers that it cannot.
 

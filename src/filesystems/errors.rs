@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Errors that the kernel meets on a filesystem while something reads it. Not all of them are told to who
 //! reads: names in a damaged block of a directory are left out (`ext4_readdir` and `htree_dirblock_to_tree`,
 //! fs/ext4), as if they were not there.

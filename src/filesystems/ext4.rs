@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! ext2, ext3 and ext4, read from the block device while they are mounted. With a journal there are
 //! the superblock's chain of orphans and the orphan file (Documentation/filesystems/ext4/orphan.rst),
 //! without one there are the inode tables.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! FUSE: a daemon of the user's answers, and may hang. What FUSE serves from a block device (`fuseblk`) is
 //! like a filesystem on that.
 

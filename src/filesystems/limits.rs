@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What may keep any filesystem from storing anything though it has bytes left: quotas, the devices or the
 //! image it lies on. Drivers add what only theirs has. Needs no right for most of it; what cannot be read is
 //! left out, and never guessed.

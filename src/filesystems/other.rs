@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! All filesystems without a driver of their own: what is known of some is no more than where their data are.
 
 use super::driver::Driver;

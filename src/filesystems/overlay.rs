@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! overlayfs shows the files of other filesystems, and keeps no data of its own.
 
 use super::driver::Driver;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Against real filesystems, each on a loop device of its own in the mount namespace of the test's
 //! thread: when that ends, however it ends, so do mount and device.
 

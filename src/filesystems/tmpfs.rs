@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! tmpfs and devtmpfs: each byte "on disk" is memory or swap.
 
 use std::time::Duration;

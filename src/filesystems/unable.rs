@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Why a filesystem's own records cannot be read.
 
 use nix::errno::Errno;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The inodes without a name, opened and looked at by the handles that a driver lists.
 
 use std::ffi::OsString;

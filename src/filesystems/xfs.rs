@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! XFS: bulkstat tells of every inode, live from memory, those without a name included. What is on
 //! the disk (the unlinked lists of the allocation groups) lags behind: XFS keeps its metadata in a
 //! cache of its own.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! From the text of /proc/PID/cgroup to what an administrator calls it: the systemd
 //! unit, the container, the pod. Pure.
 //!

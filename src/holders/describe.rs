@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Who the few processes are that hold something: through sysinfo, /proc/PID/cgroup
 //! and the user database.
 

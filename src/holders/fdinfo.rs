@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The text of /proc/PID/fdinfo/N: `proc_pid_fdinfo(5)`. Pure.
 
 use std::ffi::OsStr;

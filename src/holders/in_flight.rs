@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Descriptors that have other open files inside, which no link of /proc leads to: unix sockets with
 //! messages that nobody has received yet, and `io_uring` with its registered files. Looked into only where a
 //! holder is missed: each costs more than a look at a descriptor.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the kernel itself holds, with no process behind it: loop devices, mounts, interpreters of
 //! `binfmt_misc`, probes, swap. Some of it tells its inode, the rest only the name that it was given.
 

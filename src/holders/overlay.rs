@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Inodes whose device does not tell on which filesystem they are: the mount they were reached through
 //! does, though it may be one of another mount namespace.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How long is waited for many things of which each may not answer: not for each of them as long as for one.
 
 use std::sync::{Mutex, PoisonError};

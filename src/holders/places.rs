@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which inodes belong to the filesystems asked for, and which must not be touched.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The text of /proc/PID/maps: `proc_pid_maps(5)`. Pure.
 
 use std::ffi::{CString, OsString};

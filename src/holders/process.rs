@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! One process: its descriptors, mappings, program and directories, and those of the
 //! threads that do not share them. A process that vanishes meanwhile is no error.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which program a process really runs, and as whom. What it calls itself (`comm`, `cmdline`) is its own to
 //! choose: prctl(2), `PR_SET_NAME`.
 

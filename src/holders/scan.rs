@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! All of /proc in parallel, and what it says put together by inode.
 
 use std::collections::hash_map::Entry;

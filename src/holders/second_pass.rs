@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where a holder is missed: a second look at what the scan has seen, at the places that cost more.
 
 use std::collections::hash_map::Entry;

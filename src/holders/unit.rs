@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What a unit runs: without asking its manager, from the processes in its control group.
 
 use std::collections::HashMap;

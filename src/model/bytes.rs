@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Amounts of space: `Bytes` for what is there, `Gap` for a signed difference, and
 //! how both are written for people.
 

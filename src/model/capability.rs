@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The capabilities that decide what can be seen: capabilities(7). Advice names none that would not help.
 
 /// The capabilities that decide what can be seen, by their bit in `CapEff`

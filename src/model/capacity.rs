@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How large a filesystem is, and what of it is taken, free or reserved.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deleted files that still take up space, and those who hold them.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Names for the screen. A deleted file's name is chosen by whoever made it: it may
 //! hold newlines, terminal sequences or marks that turn the line round.
 

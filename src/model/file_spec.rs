@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What is to be recovered or released, in the words of the table of holders:
 //! `1841:412`, `1841:map`, `1841:exe`, `inode:4063241`. Pure.
 

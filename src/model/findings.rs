@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Why a filesystem may refuse to store anything though bytes are left, and what helps: one sentence
 //! each. Pure.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What each process or unit holds in all. Pure.
 
 use std::cmp::Reverse;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The last name of an inode that has none any more, as far as the kernel tells it.
 
 use std::ffi::OsString;

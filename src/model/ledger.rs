@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The ledger: rows that add up to `used` to the byte, each saying how it was
 //! obtained. Pure.
 

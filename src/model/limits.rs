@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What may keep a filesystem from storing anything though it has bytes left.
 
 use std::path::PathBuf;

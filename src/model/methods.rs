@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The ways in which the commands that write do their work.
 
 /// How a copy was made.

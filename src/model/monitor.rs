@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How a run and whoever started it talk while it lasts: progress one way, the wish
 //! to stop the other.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The flags of an open descriptor, in the names of open(2).
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Who a process is: what it calls itself, and what it cannot choose.
 
 use std::time::SystemTime;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What would free space: from the holders, and from what is hidden, to commands,
 //! the least harmful first. Pure.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What could not be looked at, of which kind, what would unlock it, and whether it matters. Nothing is
 //! dropped silently: every skip is in the report, and makes it incomplete if it matters.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Times that can be printed.
 
 use std::time::{Duration, SystemTime};

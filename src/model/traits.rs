@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What sets one filesystem apart from another, as plain values. The drivers in `filesystems/` say it of
 //! theirs; no other room knows a filesystem by the name of its type.
 

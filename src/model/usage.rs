@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What was read of a tree of directories, from above or from below, put together: totals for every
 //! directory, each inode with several names once. Pure.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The block device that a filesystem is on, and what the kernel calls it.
 
 use std::ffi::OsString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! From a path to the filesystem that holds it, and to a descriptor of that
 //! filesystem's root. Opens with `O_PATH`, which waits for no data and needs no right to read.
 

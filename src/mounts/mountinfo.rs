@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The text of /proc/PID/mountinfo: `proc_pid_mountinfo(5)`. Pure, over bytes, because
 //! mount points may be named with any bytes.
 

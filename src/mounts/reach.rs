@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Opening paths that may lead to, or through, filesystems that do not answer.
 
 use std::ffi::CString;

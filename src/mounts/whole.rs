@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The whole of a filesystem of which only a part is mounted here: on a private mount, read-only and
 //! without access times, that goes with its descriptor.
 

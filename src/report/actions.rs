@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the two commands that write have done. The fields that tell of the file are
 //! those of the report.
 

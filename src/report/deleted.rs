@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deleted files and those who hold them, as the report tells of them.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The report as one JSON object.
 
 use serde::Serialize;

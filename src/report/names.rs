@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How the model's closed sets stand in JSON. A variant that has no name here does not compile.
 
 use serde::{Serialize, Serializer};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How paths and times stand in JSON. A path that is no UTF-8 is given lossily under
 //! its name, and exactly, in Base64, under the same name with `_base64`.
 

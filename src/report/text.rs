@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The screen: one question, one answer, then who and what to do. Pure: from the
 //! report to text with styles, which the output strips where they do not belong.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The names of users and groups. Their database may be a directory server that does not answer.
 
 use std::time::Duration;

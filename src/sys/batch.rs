@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Many calls of one kind, of which some may never return, on a bounded number of threads. Those that do not
 //! return are left behind, as in `deadline`.
 

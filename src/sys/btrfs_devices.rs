@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `BTRFS_IOC_FS_INFO` and `BTRFS_IOC_DEV_INFO`: what a btrfs filesystem is called and the devices that it
 //! is on, `btrfs-ioctl(2)`.
 

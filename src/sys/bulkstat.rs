@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `XFS_IOC_BULKSTAT`: all inodes of an XFS filesystem, allocation group by allocation group, in the
 //! order of their numbers: `ioctl_xfs_bulkstat(2)`, Linux 5.4.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The capabilities that this process has in effect: capabilities(7), read from /proc/self/status.
 
 /// The bits of `CapEff`. None where /proc cannot be read, and in a user namespace: there capabilities count

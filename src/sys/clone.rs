@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `ioctl_ficlone(2)`: a copy that shares its blocks with the original, at once and
 //! without any space.
 

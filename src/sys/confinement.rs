@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Takes from a thread all that it does not need to compute and to read what is open: it opens nothing,
 //! writes nothing and runs nothing.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! CRC-32C with the processor's own instruction, of several short pieces side by side: one sum alone has to wait
 //! for the result of each step, and the libraries are made for longer pieces.
 

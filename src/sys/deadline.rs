@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A moment up to which something is waited for. Whoever has pressed Ctrl-C has waited long enough: from then on
 //! every wait is short, and the report says what is known.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Calls that may never return (a directory server that is asked for a user's name, a
 //! filesystem that has stopped answering) run on a thread of their own, which is left behind when
 //! the time is up. What is not known to answer at all is scouted by a child first: `sys::scout`.

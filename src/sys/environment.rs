@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What this process was started with: its environment, and rights that its caller does not have.
 
 use std::ffi::OsStr;

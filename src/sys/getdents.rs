@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! getdents64(2): a directory's entries as the kernel packs them, without a
 //! readdir(3) allocation for each.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! kcmp(2): whether two tasks share a descriptor table or a working directory, so
 //! that what they share is read once.
 

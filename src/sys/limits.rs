@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the process does about the limits that it was started with: getrlimit(2).
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The file behind a loop device: what sysfs says of it, and `LOOP_GET_STATUS64`, loop(4), which gives its inode.
 
 use std::ffi::OsString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The numbers by which the kernel tells types of filesystems apart: include/uapi/linux/magic.h. Those that
 //! hold files without any process, and are no place to keep data.
 

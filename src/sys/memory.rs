@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What happens when there is no more memory: one line and a status of its own, instead of an abort.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Messages in which a child tells what it has found, with a descriptor if there is one: unix(7),
 //! `SCM_RIGHTS`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `open_tree(2)`, `mount_setattr(2)` and `fsopen(2)`: private mounts, with nothing
 //! mounted over them, that nobody else can see.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! All mount namespaces, also those that no process is in, and what is mounted in each: the ioctls
 //! of nsfs (`ioctl_nsfs(2)`, Linux 6.12), `listmount(2)` and `statmount(2)`. Nothing is entered, and
 //! no mounted filesystem is asked anything.

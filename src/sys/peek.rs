@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The descriptors that wait in the queue of a unix socket, looked at without receiving them:
 //! `MSG_PEEK`, unix(7).
 //!

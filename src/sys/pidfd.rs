@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `pidfd_open(2)` and `pidfd_getfd(2)`, Linux 5.6: a process that stays the same though its number may
 //! be given to another, and its descriptors.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `quotactl_fd(2)`, Linux 5.14: what users, groups and projects use and may use.
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `renameat2(2)` with `RENAME_NOREPLACE`, which not every C library wraps.
 
 use std::ffi::CStr;

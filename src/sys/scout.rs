@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A child process that goes ahead to what may never answer: a filesystem whose server is dead, or a
 //! path that leads through one. A thread would not do: waiting for a FUSE daemon that has taken a
 //! request and hangs cannot be interrupted, even by SIGKILL, and a process ends only when all its

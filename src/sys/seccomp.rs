@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! seccomp(2): a list of the system calls that a thread may make from now on. Every other call has no
 //! effect and fails with `EPERM`. Threads that it starts inherit the list, and nothing takes it away.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Signals that end a process while it has something half done: held off for a moment, or made to take
 //! away what would be left behind.
 

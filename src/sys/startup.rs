@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The descriptors that the program was started with. Rust's runtime opens `/dev/null` in the place of
 //! standard streams that are closed, before `main` (library/std/src/sys/pal/unix/mod.rs,
 //! `sanitize_standard_fds`): later they look like any other stream, and what is written to them is lost.

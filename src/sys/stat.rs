@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! statx(2), as the walk and the holder scan use it: never synchronising with a
 //! server, never following a link's last component, never triggering an automount.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Threads with little stack: where the address space is limited, it is not to be spent on that.
 
 use std::io;

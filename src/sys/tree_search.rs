@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `BTRFS_IOC_TREE_SEARCH`: items of btrfs's own trees, `btrfs-ioctl(2)`.
 
 use std::os::fd::{AsRawFd, BorrowedFd};

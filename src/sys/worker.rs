@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A child process that goes on with this one's work. It may end up waiting for a server that has taken a
 //! request and never answers: then not even SIGKILL ends it, but this process can leave it behind.
 

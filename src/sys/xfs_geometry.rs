@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `XFS_IOC_FSGEOMETRY`: how an XFS filesystem was made, `ioctl_xfs_fsgeometry(2)`, Linux 5.2.
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How many directories stay open: as many as the limit on open files allows. When it is reached, those
 //! nearest the root are closed.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where other mounts lie: a trie over the names that lead to mount
 //! points. All other directories (nearly all) are outside it and cost nothing.
 

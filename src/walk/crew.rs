@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The threads of a walk: how many there are, and what becomes of one that does not return from a system call.
 
 use std::num::NonZero;

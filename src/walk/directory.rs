@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Open directories. Those that had to be closed are opened again when they are needed: by the names that led
 //! to them, or up from what was read last. So any depth can be walked, far beyond `PATH_MAX`.
 

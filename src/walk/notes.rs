@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What a worker has found and what it is at. Others can take it over: it is all that is left of a worker that
 //! does not return from a system call.
 

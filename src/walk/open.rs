@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How the walk opens directories: by name, or by several names, without ever crossing into another mount. A
 //! mount that has come since mountinfo was read may belong to a server that does not answer.
 

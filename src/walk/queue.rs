@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! How work spreads among the threads: each has a stack of its own, and gives of it
 //! only when another has run dry. Nobody touches the lock while all are busy.
 

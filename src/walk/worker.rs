@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! One thread of the walk: opens directories, reads their entries, looks at what is
 //! no directory.
 

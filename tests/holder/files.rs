@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Files held through a descriptor or a mapping of an ordinary process.
 
 use std::ffi::OsStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Puts itself into one named situation in which something without a name stays
 //! in use, says so in one line, and stays there until its standard input ends.
 //!

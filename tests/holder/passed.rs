@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Files that are on their way to a process, or were handed to the kernel: no descriptor leads to them.
 //! When its input ends, each of these takes what waits for it and fails if anything is not as it was left.
 

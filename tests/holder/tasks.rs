@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What threads, their leader, and the process itself can hold.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What looks like a deleted file of a filesystem and is none.
 
 use std::ffi::OsString;

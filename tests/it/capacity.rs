@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What lies around what `df` counts, to the byte, on every layout that mkfs can make: dumpe2fs, statvfs
 //! and the device itself are the oracles.
 

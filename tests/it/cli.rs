@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command line: exit status, where the report goes, signals.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The table of docs/coverage.md: every way to hold a file that has no name, and
 //! who sees it. `WHYFULL_UPDATE=1 cargo test --test it coverage` fills it anew, with
 //! whatever lsof and lsfd are installed; otherwise whyfull's own column is checked.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! ext4 that is damaged, and mounted all the same: nothing wrong is said, and what is damaged is told.
 
 use std::path::Path;

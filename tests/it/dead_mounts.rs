@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Filesystems that do not answer: a row that says so, and never a hang.
 
 use std::fs::{self, File};

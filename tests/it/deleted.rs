@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command `deleted`: the holders alone, on disk and in memory, and whether they grow.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Filesystems that refuse to store something though they have bytes left, each for a reason of its
 //! own, and what is said of it.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The fixtures do what they say: otherwise the tests built on them prove nothing.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `--hidden`: what lies beneath mount points, by name; and that looking there leaves no trace.
 
 use std::fs;

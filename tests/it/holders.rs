@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deleted files and who holds them: the right inode, bytes and holder, once.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deleted files that no link of /proc leads to, or under another device's number: in the queues of
 //! sockets, registered with an `io_uring`, seen through overlays, in deleted subvolumes.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deleted files that the kernel itself holds, with no process behind it.
 
 use std::fs::{self, File};

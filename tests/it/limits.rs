@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where the machine gives little: descriptors, threads, an answer in time, a place
 //! to write to.
 

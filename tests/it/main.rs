@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Black-box tests: each makes a real situation, runs the command and compares what it says with the
 //! truth. One binary, so that the support is compiled once.
 

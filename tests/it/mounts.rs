@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! One filesystem in many places, and places that cover each other.
 
 use std::ffi::OsStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Filesystems of which only a part is mounted: what lies outside of it.
 
 use std::fs;

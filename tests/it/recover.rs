@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command `recover`: what was deleted comes back, byte for byte, and nothing else is touched.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command `release`: the space comes back, the program lives on, and nothing else is touched.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What a report says would free space: every command is carried out, and does.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The rooms of the source know each other as the table in docs/architecture.md says.
 
 use std::collections::{BTreeMap, BTreeSet};

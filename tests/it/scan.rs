@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The scan for holders as a whole: what it leaves out, many holders at once, and
 //! what an ordinary user gets to see.
 

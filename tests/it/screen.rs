@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The text screen: widths, colour, locales, units, and names that would like to
 //! take over the terminal.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! ext2, ext3 and ext4 read from their inode tables: what changes meanwhile, what takes a walk instead,
 //! and what is told besides the sums.
 

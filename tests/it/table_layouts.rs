@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! ext2, ext3 and ext4 read from their inode tables: the same report as from a walk, and nothing left
 //! unexplained, on every layout that mkfs can make.
 

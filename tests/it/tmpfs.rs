@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! tmpfs keeps nothing but files, so that its ledger leaves nothing open, however it is mounted.
 
 use std::fs::{self, File};

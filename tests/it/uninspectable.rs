@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Processes that cannot be inspected: they matter where they could hold something that is not known.
 
 use std::fs;

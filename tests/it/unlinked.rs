@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The filesystem's own list of inodes without a name: complete whoever holds them.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What is visible is what `du -sx --block-size=1` counts, to the byte.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What can be typed for the two commands that write.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `-o FILE`: a file that is made, or replaced by a new one that takes nothing over from what somebody else
 //! may have put there; or a FIFO or device that is written to.
 

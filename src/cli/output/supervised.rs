@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A child that finds `-o FILE` before the work, waits for the report, and writes it: the file may be on a
 //! filesystem that does not answer, or stops answering meanwhile, and whoever waits for one of those cannot
 //! even be killed. This process waits for each step no longer than `--timeout`, and leaves the child behind.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Unfinished files of a process that is given up, where they have names of their own.
 
 use std::ffi::CString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Follows a path as the kernel does, but not a link that somebody else could have made. A link counts only
 //! if it and its directory belong to the caller or to root, and nobody else can write to that directory or
 //! exchange it for another. That is stricter than `fs.protected_symlinks` (`proc_sys_fs(5)`), which knows only

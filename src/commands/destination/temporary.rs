@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A file that gets its name when it is whole. Until then it has none (`O_TMPFILE`), so that even SIGKILL
 //! leaves nothing; where the filesystem cannot do that (NFS, FUSE, FAT), it has one of its own, which
 //! goes when a signal ends the process.

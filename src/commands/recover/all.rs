@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! All deleted files at once, with an index that says what each was.
 
 use std::ffi::{OsStr, OsString};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Mode, owner, times and extended attributes of the original, as far as they give nobody a right that the
 //! original did not: its name is gone, so until now only its holders could read or run it, and its
 //! filesystem may have been one that was not trusted (`nosuid`, FUSE).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! From one descriptor to another: sharing the blocks where the filesystem can,
 //! else copying the data and leaving the holes.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where a copy goes: a directory, and a name in it that no other file loses unless that is wanted.
 
 use std::ffi::{CString, OsStr, OsString};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Goes on with what is written to a deleted file until its holder lets go of it.
 
 use std::os::fd::{AsFd, OwnedFd};

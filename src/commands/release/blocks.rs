@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Frees the blocks of an opened file.
 
 use std::fs::File;

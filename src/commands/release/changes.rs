@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What has changed between a plan and the answer to it. Pure.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What a user has to know before and after, in sentences. Pure.
 
 use crate::model::bytes::{Bytes, Gap, Units};

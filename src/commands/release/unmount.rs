@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Frees a deleted file that mounts alone keep, in whatever mount namespace they are: unmounts them. The
 //! calls are made by this program itself; nothing is run that lies in such a namespace.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A process or thread, through its directory in /proc. The descriptor of that
 //! directory stays this very task's: when it has ended, nothing can be opened below it any more, though
 //! its number may be another's (`fs/proc/base.c`, `pid_revalidate`).

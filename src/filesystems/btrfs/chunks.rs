@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! btrfs hands its devices out in chunks, for data or for metadata, and takes them back only when they are
 //! empty: metadata may be out of space while data has plenty. sysfs tells everybody
 //! (Documentation/ABI has none of it; fs/btrfs/sysfs.c).

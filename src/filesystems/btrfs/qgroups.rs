@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The quotas of subvolumes, as sysfs tells them.
 
 use std::fs;

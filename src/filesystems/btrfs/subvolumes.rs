@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Every subvolume's tree notes its orphans. The search sees the running transaction
 //! (`btrfs_search_forward` begins at the tree's newest root), so nothing has to be synced.
 //!

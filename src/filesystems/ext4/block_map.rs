@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where the blocks of a file lie: extents, or the pointers of ext2 and ext3.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which blocks a file may have: none of those that the filesystem keeps for itself
 //! (`fs/ext4/block_validity.c`).
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The checksums of metadata: with `metadata_csum` CRC-32C over all that the reader needs, with the older
 //! `uninit_bg` CRC-16 over group descriptors (Documentation/filesystems/ext4/checksums.rst).
 //!

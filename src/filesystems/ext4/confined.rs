@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Where a volume is read: on a thread that can do nothing but read what is open. Whatever a damaged or
 //! forged volume may lead the code behind `Volume` to, it cannot open, change or run anything.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The block device, and what sysfs says of the filesystem on it.
 
 use std::fs::File;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The entries of a directory: `struct ext4_dir_entry_2`, each with the way to the next. What the
 //! hashed trees and the checksums need is packed into entries without an inode, so that all blocks can be
 //! read alike (Documentation/filesystems/ext4/directory.rst).

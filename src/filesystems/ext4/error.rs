@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Why a volume, or a part of it, cannot be read.
 
 use nix::errno::Errno;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What lies where in the structures of ext2, ext3 and ext4: fs/ext4/ext4.h and
 //! Documentation/filesystems/ext4. Numbers are little-endian.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The group descriptors: where the inodes of each group lie, and which of them can be in use.
 
 use super::error::Error;

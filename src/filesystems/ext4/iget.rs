@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the kernel checks before it lets an inode in: `__ext4_iget` (fs/ext4/inode.c, Linux 6.18). An
 //! inode that fails is answered with `EUCLEAN`, or `EBADMSG` where its checksum is wrong, by stat(2) and
 //! all else that takes a name.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A volume in memory that may be damaged in any way, and all that is done with one: for the tests here
 //! and for `tests/fuzz`.
 

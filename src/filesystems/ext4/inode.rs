@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! One inode as it stands in its table: `struct ext4_inode`.
 
 use super::error::Error;

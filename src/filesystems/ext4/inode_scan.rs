@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The inode tables, read in large pieces.
 
 use std::iter;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The first pass: all inode tables. What the inodes take up, which of them are directories and
 //! where those lie.
 

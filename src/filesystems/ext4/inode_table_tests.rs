@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Whole filesystems as mkfs makes them, in memory, whole and damaged.
 
 use std::ffi::OsStr;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What limits ext2, ext3 and ext4 besides their bytes.
 
 use std::time::Duration;

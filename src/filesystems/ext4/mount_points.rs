@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which inodes lie beneath mount points: their names looked up on the volume, where no mount is in
 //! the way.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The second pass: all names, read as the directories' blocks lie on the volume.
 
 use std::collections::HashMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The two places in which ext4 notes its orphans: the chain and the orphan file.
 
 use std::collections::BTreeSet;

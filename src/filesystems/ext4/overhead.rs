@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What lies at fixed places: superblocks, group descriptors, bitmaps, inode tables, the journal. `df`
 //! leaves it out, except where the mount says `minixdf`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Pieces of work shared out among threads.
 
 use std::num::NonZero;

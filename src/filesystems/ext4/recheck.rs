@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Names that cannot be right, or that were read while they changed: those that lead to no inode with a name,
 //! and further names of what has one. The kernel answers to those of directories (`ext4_lookup`, fs/ext4/namei.c;
 //! `d_splice_alias`, fs/dcache.c), and whoever counts by names alone counts a file twice.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A volume changes while it is read. What was copied at the wrong moment looks damaged, and has to
 //! be looked at again before it is called so.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the filesystem keeps for itself in inodes without a name, and what stat(2) reports more than
 //! once, or though it takes up nothing.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What has to be known of an inode when one of its names is met: two bytes each, so that millions
 //! of them take little memory.
 

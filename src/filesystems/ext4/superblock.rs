@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The superblock's fields, as they were read. No number in it is believed: `Volume` compares each with its
 //! bounds.
 

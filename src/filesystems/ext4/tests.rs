@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The parser on images made here, whole and damaged.
 
 use std::collections::BTreeSet;

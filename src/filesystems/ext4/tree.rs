@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Both passes put together: the directories that can be reached from the root, on which side of
 //! which mount point they lie, and what each holds.
 

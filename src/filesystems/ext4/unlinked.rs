@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The inodes without a name: those that are noted as orphans, or, where no list of them is kept, those that
 //! the tables tell of.
 

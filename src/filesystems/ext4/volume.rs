@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A volume as its superblock describes it, and where things lie on it. No number read from it is
 //! believed before it has been compared with its bounds.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Extended attributes, in inodes and in blocks: Documentation/filesystems/ext4/attributes.rst. Where they
 //! look damaged, which they also do while they change, the rest of them is left out.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What sysfs tells of block devices: their size, and the file behind a loop device.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Quotas of users, groups and projects that are used up or nearly so, by quotactl(2). Quotas that are only counted and not enforced are not asked for.
 
 use std::os::fd::BorrowedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Loop devices on files whose name is gone.
 
 use std::ffi::CString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The mount namespaces, and those of their mounts that can hold a file without a name.
 
 use std::cell::OnceCell;

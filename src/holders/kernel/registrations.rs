@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What was registered with the kernel under a file's name: interpreters, probes, images. The kernel
 //! keeps the file and shows the name it was given, not the inode.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Swap files whose name is gone. No file that is in use as swap can lose its name; before Linux 5.15 it
 //! could while swapon(2) was just taking it (`vfs_unlink` in fs/namei.c and `swapon` in mm/swapfile.c have
 //! closed that).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which task is in which mount namespace.
 
 use std::os::fd::AsFd;

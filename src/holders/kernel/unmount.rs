@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A mount that was found to hold a file, reached once more to be unmounted.
 
 use std::ffi::CString;

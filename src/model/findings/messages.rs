@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The sentences, with names that stay on their line and commands that a shell takes.
 
 use std::path::Path;

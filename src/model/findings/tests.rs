@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What is found from which figures. Whether the figures are read right, tests/findings.rs asks.
 
 use super::*;

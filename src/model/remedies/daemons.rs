@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What is known of programs: which of them open their logs anew on a signal, and
 //! what must not be taken from under whom.
 

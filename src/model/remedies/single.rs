@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What `recover` and `release` can do for one file.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Who alone keeps a file, and with it what ends that.
 
 use super::daemons::{Reopener, reopener};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Which names that are not visible are listed: the largest beneath each mount point, and outside
 //! of the mount. No more of them are kept than are asked for. Pure.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The tree that threads have read, each a part of it, and what is added up of it.
 
 use std::cmp::Reverse;

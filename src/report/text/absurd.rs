@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Whatever a filesystem says of itself: every part of the report has the same figures, the rows add up, and the
 //! screen can be drawn.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What `recover` and `release` say: one sentence for what was done, one for each
 //! thing that has to be known besides.
 

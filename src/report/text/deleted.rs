@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The screen of the command `deleted`: what is held, on disk or in memory, by whom.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What of the device `df` does not count, and what of the free space is not for everybody.
 
 use super::Screen;

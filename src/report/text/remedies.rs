@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What would free the space: a line for each thing to do, and below the first what else can be done about
 //! the same files.
 

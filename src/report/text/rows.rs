@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The rows of the ledger with their bars. The numbers that are printed add up, too.
 
 use std::borrow::Cow;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What could not be seen and matters, and how to see it. The list has what does not matter, too.
 
 use std::collections::{BTreeMap, BTreeSet};

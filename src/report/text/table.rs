@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Columns of text: as wide as what is in them, one of them giving way.
 
 use super::layout::{cut_start, pad_end, pad_start};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The holders, what would free their space, and the largest directories.
 
 use std::borrow::Cow;

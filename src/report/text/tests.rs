@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Snapshots of the screens, and what holds for every screen.
 
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Unmounts by system call, also in a mount namespace that a user has made. No program is run there: what
 //! stands at the path of `umount` in it may be the user's.
 

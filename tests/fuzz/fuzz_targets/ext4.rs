@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Any bytes as a volume of ext2, ext3 or ext4: `tests/fuzz/seeds` makes those to begin with.
 
 #![no_main]

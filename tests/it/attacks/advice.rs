@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Advice that would run a user's program as root, or hit somebody whom a user chooses.
 
 use std::fs::{self, File};

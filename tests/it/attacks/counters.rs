@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A filesystem may say anything of itself: no sum wraps or panics, and every part of a report has the same figures.
 
 use std::fs::{self, File};

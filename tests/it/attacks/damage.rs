@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Damage that the kernel refuses is never counted as if whole: with its path or its number, exit status 1, and
 //! the command that says more, in both routes alike. `du` shows what the kernel answers.
 

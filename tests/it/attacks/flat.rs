@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A filesystem on which no file can be without a name, and names that differ in case are the same.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! No more rights are kept, taken or lent than a step needs.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Little memory, few descriptors, many mounts: a report, or one line and status 2. Never an abort, never minutes.
 
 use std::fs;

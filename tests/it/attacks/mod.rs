@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What hostile users, broken servers and absurd figures try against a run by root: each of these was possible,
 //! or is a relative of one that was.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Last names that the kernel does not tell: a file that had one is not said never to have had any.
 
 use std::fs::{self, File};

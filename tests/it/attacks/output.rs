@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `-o FILE`: what another user has put where root's report goes.
 
 use std::fs::{self, File, Permissions};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `recover`: directories, names and attributes that hostile users choose.
 
 use std::ffi::{OsStr, OsString};

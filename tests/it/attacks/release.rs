@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `release` frees what was shown, and no more: whatever becomes of the file, and of those who hold it, between the
 //! plan and the answer.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Standard output that is closed, full or not open for writing: no report is lost in silence.
 
 use std::fs::File;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Every wait has an end: by a limit, or at the second Ctrl-C.
 
 use std::fs::{self, File};

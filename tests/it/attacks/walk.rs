@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Mounts that come, and filesystems that die, while names are walked: the run ends, and says what it left out.
 
 use std::fs::{self, File};

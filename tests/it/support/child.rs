@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Child processes that cannot outlive their test or block it.
 
 use std::fs::File;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Real filesystems, each in a directory of its own.
 //!
 //! They are mounted in a mount namespace of the calling thread, and the image

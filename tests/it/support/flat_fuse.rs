@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A FUSE filesystem with one directory in memory, of the kind that knows neither files without names nor
 //! links nor `renameat2(2)`, and takes names that differ only in case for the same: like FAT.
 

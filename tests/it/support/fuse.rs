@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! FUSE filesystems made by hand: one that never answers, and one whose tree has
 //! no end, so that a walk of it is always in the middle, and which answers everything but a read of a file.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Every way to hold a file without a name that is known, each on a filesystem of its choice.
 
 use std::any::Any;

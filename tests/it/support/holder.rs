@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Programs that hold what has no name any more.
 
 use std::collections::HashMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A filesystem in an image that can be damaged before it is mounted.
 
 use std::ffi::OsStr;

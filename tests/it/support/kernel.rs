@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the kernel can be made to hold, until the guard goes.
 
 use std::ffi::CString;

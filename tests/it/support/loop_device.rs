@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Loop devices that go when nobody has them open any more.
 
 use std::fs::{File, OpenOptions};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the black-box tests share: filesystems of their own, programs that hold
 //! deleted files, the command under test, and GNU du as the oracle.
 //!

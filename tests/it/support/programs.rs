@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What the system's own programs and control groups are, as a test has them.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! What a report says, and what must be true of every report.
 
 use std::path::Path;

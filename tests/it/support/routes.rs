@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Both ways to count files, which have to agree.
 
 use std::path::Path;

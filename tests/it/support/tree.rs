@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Trees with everything in them that a walk can stumble over, the same for the
 //! same seed. Made and removed through directory descriptors, since most of it is
 //! out of reach for paths.

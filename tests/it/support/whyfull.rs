@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command under test.
 
 use std::ffi::{OsStr, OsString};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A root directory of the test's own: the command sees only the mounts in it, so
 //! that what it lists is known, and the machine's disks are left in peace.
 
