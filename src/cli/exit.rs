@@ -4,8 +4,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
@@ -64,11 +66,17 @@ pub(super) fn cancel_on_interrupt(monitor: &Monitor) -> io::Result<()> {
 }
 
 /// A bug is told in one line, and ends the command with status 2. So is a thread for which there is too little
-/// memory to start: it panics (`get_stack` of std's `stack_overflow`).
+/// memory to start: it panics (`get_stack` of std's `stack_overflow`). Of several threads the first one tells.
 pub(super) fn on_panic(tell: impl Fn(&str) + Send + Sync + 'static) {
+    static WAS_TOLD: AtomicBool = AtomicBool::new(false);
+    let no_memory = format!("(os error {})", libc::ENOMEM);
     std::panic::set_hook(Box::new(move |info| {
+        while WAS_TOLD.swap(true, Ordering::Relaxed) {
+            // The first one is about to end the process.
+            thread::sleep(Duration::from_secs(1));
+        }
         let text = info.to_string();
-        if text.contains(Errno::ENOMEM.desc()) {
+        if text.contains(&no_memory) {
             tell(memory::MESSAGE);
         } else {
             tell(&format!("internal error: {text}"));
