@@ -31,7 +31,8 @@ mod walk;
 
 pub use commands::deleted::{Request as DeletedRequest, deleted};
 pub use commands::error::Error;
-pub use commands::explain::{Method, Request, explain};
+pub use commands::explain::explain;
+pub use commands::request::{Method, Request};
 pub use filesystems::Unable;
 #[cfg(fuzzing)]
 pub use filesystems::look_everywhere;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::commands::deleted;
-use crate::commands::explain::{self, Request};
+use crate::commands::request::{self, Request};
 use crate::model::bytes::Units;
 use crate::model::group_by::GroupBy;
 use crate::report::text::Detail;
@@ -184,7 +184,7 @@ enum Method {
     Table,
 }
 
-impl From<Method> for explain::Method {
+impl From<Method> for request::Method {
     fn from(method: Method) -> Self {
         match method {
             Method::Auto => Self::Auto,

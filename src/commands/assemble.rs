@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::commands::explain::Seen;
+use crate::commands::filesystem_run::FilesystemRun;
 use crate::commands::survey::PROC;
 use crate::filesystems::{self, Internal};
 use crate::holders::describe::Processes;
@@ -38,7 +38,7 @@ pub(crate) struct Times {
 }
 
 /// Builds the report; describes the holders that are in it.
-pub(crate) fn report(times: &Times, seen: &[Seen], timeout: Duration) -> Report {
+pub(crate) fn report(times: &Times, seen: &[FilesystemRun], timeout: Duration) -> Report {
     let processes = Processes::of_scans(seen.iter().map(|seen| &seen.scan), Path::new(PROC), timeout);
     let rights = Effective::of(capabilities::effective());
     let filesystems: Vec<Filesystem> =
@@ -153,7 +153,12 @@ pub(crate) fn skipped_all(skips: &[Skip]) -> Vec<Skipped> {
     skips.iter().map(|skip| Skipped::new(skip, true, rights, None)).collect()
 }
 
-fn filesystem(seen: &Seen, processes: &Processes, rights: Effective, interrupted: bool) -> Filesystem {
+fn filesystem(
+    seen: &FilesystemRun,
+    processes: &Processes,
+    rights: Effective,
+    interrupted: bool,
+) -> Filesystem {
     let mount = &seen.target.mount;
     let census = seen.counted.census.as_ref().ok();
     let skips = seen.skips();
@@ -214,7 +219,7 @@ fn filesystem(seen: &Seen, processes: &Processes, rights: Effective, interrupted
 }
 
 /// What was measured, except what takes other parts of the report.
-fn views(seen: &Seen) -> Views {
+fn views(seen: &FilesystemRun) -> Views {
     let census = seen.counted.census.as_ref().ok();
     let held_by = |holds: fn(&Held) -> bool| {
         let matching = seen.scan.held.iter().filter(|held| holds(held));
@@ -239,7 +244,7 @@ fn total(amounts: impl Iterator<Item = (Bytes, u64)>) -> Tally {
 }
 
 /// What the filesystem itself knows of: what it keeps, what its files share, and what lies in no file.
-fn internal(seen: &Seen) -> Views {
+fn internal(seen: &FilesystemRun) -> Views {
     let Some(internal) = &seen.counted.internal else { return Views::default() };
     let sum = |terms: &[Term]| terms.iter().map(|term| term.bytes).sum();
     let nameless: HashMap<u64, Bytes> = internal.nameless.iter().copied().collect();
@@ -302,7 +307,7 @@ fn details(terms: &[Term], sign: impl Fn(Gap) -> Gap) -> Vec<Detail> {
 }
 
 /// What lies beneath each mount point, the most first.
-fn hidden(seen: &Seen, census: &Census) -> Option<Vec<Hidden>> {
+fn hidden(seen: &FilesystemRun, census: &Census) -> Option<Vec<Hidden>> {
     let below =
         |part: &Part| part.largest.iter().map(|entry| entry.below(&seen.target.mount.mountpoint)).collect();
     let covers = seen.target.covers.iter().zip(census.hidden.as_ref().ok()?);
@@ -331,7 +336,7 @@ fn overlay(overlay: &locate::Overlay, census: Option<&Census>) -> Overlay {
     }
 }
 
-fn findings(seen: &Seen, capacity: &Capacity) -> Vec<Finding> {
+fn findings(seen: &FilesystemRun, capacity: &Capacity) -> Vec<Finding> {
     let mount = &seen.target.mount;
     let longest = seen.counted.census.as_ref().ok().and_then(|walk| walk.longest_directory.as_ref());
     let longest = longest.map(|(path, size)| (mount.mountpoint.join(path), *size));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use crate::commands::error::{Error, Result};
-use crate::commands::explain::{Method, Request};
+use crate::commands::request::{Method, Request};
 use crate::filesystems::{self, Internal, Mounted, Unable, errors};
 use crate::model::monitor::Monitor;
 use crate::model::usage::{Census, MountPoint, Options, Tally};

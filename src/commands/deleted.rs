@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::commands::assemble;
 use crate::commands::error::Result;
-use crate::commands::explain;
+use crate::commands::request;
 use crate::commands::survey;
 use crate::filesystems;
 use crate::model::group_by::GroupBy;
@@ -19,7 +19,7 @@ use crate::report::Deleted;
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The filesystems: every local one if no path is given.
-    pub on: explain::Request,
+    pub on: request::Request,
     /// With an interval it looks twice, that far apart, to see what grows.
     pub interval: Option<Duration>,
     /// Whose files to add up, if any.
@@ -32,7 +32,7 @@ pub fn deleted(request: &Request, monitor: &Monitor) -> Result<Deleted> {
     let (started, clock) = (SystemTime::now(), Instant::now());
     let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
     let Request { on, interval, group_by } = request;
-    let on = explain::Request { all: on.all || on.paths.is_empty(), ..on.clone() };
+    let on = request::Request { all: on.all || on.paths.is_empty(), ..on.clone() };
     let targets = survey::targets(&on, &mounts)?;
     let all: Vec<_> = targets.iter().map(Some).collect();
     let scan = || survey::holders(&all, &mounts, &on);

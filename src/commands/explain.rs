@@ -3,84 +3,29 @@
 //! The conductor: mounts, then who holds what has no name, then the files of each
 //! filesystem and a second look at the holders, then the ledger, then the report.
 
-use std::num::NonZero;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
-use rustc_hash::FxHashSet;
 
 use crate::commands::assemble;
-use crate::commands::count::{Counted, Damage, count, sync_out};
+use crate::commands::count::{Counted, count, sync_out};
 use crate::commands::error::Result;
+use crate::commands::filesystem_run::FilesystemRun;
+use crate::commands::request::Request;
 use crate::commands::survey;
 use crate::filesystems::{self, Mounted};
 use crate::holders::Scan;
 use crate::model::bytes::Bytes;
 use crate::model::limits::Limits;
 use crate::model::monitor::Monitor;
-use crate::model::skips::{Kind, Skip};
 use crate::model::usage::Tally;
 use crate::mounts::locate::{self, Target};
 use crate::mounts::{Mount, Mounts};
 use crate::report::Report;
 use crate::statvfs::{self as probe, Sampler, Samples};
 use crate::sys::batch::{self, Batch};
-
-/// What to explain, and how.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The filesystems that hold these paths, each once.
-    pub paths: Vec<PathBuf>,
-    /// Every local filesystem, besides those of the paths.
-    pub all: bool,
-    /// A fixed number of threads, instead of what suits the machine.
-    pub threads: Option<NonZero<usize>>,
-    /// How long to wait for an answer from a filesystem that may be dead.
-    pub timeout: Duration,
-    /// How many of the largest directories to report.
-    pub directories: usize,
-    /// How deep below the root of the filesystem those may be; and names beneath mount points below
-    /// those, one level if that is not said.
-    pub depth: Option<usize>,
-    /// How visible files are counted.
-    pub method: Method,
-    /// Whether to list what mount points hide. A path that is a mount point then stands for what it hides,
-    /// as well as for what those on it hide.
-    pub hidden: bool,
-    /// How many of the largest names to list beneath each mount point, and outside of what is mounted.
-    pub names: usize,
-}
-
-/// How visible files are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// From the inode tables where that can be done, else by walking.
-    #[default]
-    Auto,
-    /// By walking through all names.
-    Walk,
-    /// From the inode tables, or not at all.
-    Table,
-}
-
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            paths: vec![PathBuf::from(".")],
-            all: false,
-            threads: None,
-            timeout: Duration::from_secs(5),
-            directories: 10,
-            depth: None,
-            method: Method::Auto,
-            hidden: false,
-            names: 10,
-        }
-    }
-}
 
 /// What one look at a filesystem gave.
 struct Observed {
@@ -93,20 +38,7 @@ struct Observed {
     lost: Tally,
     /// Whether that was the same the time before: else a name may have been on its way from one directory to
     /// another.
-    is_lost: bool,
-}
-
-/// One filesystem at the end of the run.
-pub(crate) struct Seen {
-    pub(crate) target: Target,
-    pub(crate) samples: std::result::Result<Samples, Errno>,
-    pub(crate) counted: Counted,
-    pub(crate) scan: Scan,
-    pub(crate) limits: Limits,
-    /// How far it may be from one moment's truth.
-    pub(crate) moved: Bytes,
-    /// What no name leads to, though it has one by its own count: a crash or damage took the directory away.
-    pub(crate) lost: Tally,
+    is_confirmed: bool,
 }
 
 /// How often a filesystem that does not keep still is looked at.
@@ -137,8 +69,8 @@ pub fn explain(request: &Request, monitor: &Monitor) -> Result<Report> {
     }
     let limits = limits.wait(monitor.patience(request.timeout)).into_iter().map(Option::flatten);
     let seen = targets.into_iter().zip(observed).zip(limits);
-    let seen: Vec<Seen> = seen
-        .map(|((target, observed), limits)| Seen::new(target, observed, limits.unwrap_or_default()))
+    let seen: Vec<FilesystemRun> = seen
+        .map(|((target, observed), limits)| observed.into_run(target, limits.unwrap_or_default()))
         .collect();
     let times = assemble::Times { started, elapsed: clock.elapsed(), interrupted: monitor.is_cancelled() };
     Ok(assemble::report(&times, &seen, request.timeout))
@@ -195,7 +127,7 @@ impl Run<'_> {
             return Ok(());
         }
         for (before, mut again) in before.into_iter().zip(self.look(&busy, self.samplers(&busy))?) {
-            again.is_lost = again.lost == before.lost;
+            again.is_confirmed = again.lost == before.lost;
             if again.moved() < before.moved() {
                 *before = again;
             }
@@ -242,86 +174,27 @@ impl Observed {
         (scan, unlinked_meanwhile): (Scan, Bytes),
     ) -> Self {
         let lost = counted.without_a_way().unwrap_or_default();
-        Self { samples, counted, scan, unlinked_meanwhile, lost, is_lost: false }
+        Self { samples, counted, scan, unlinked_meanwhile, lost, is_confirmed: false }
     }
 
     /// How far that may be from one moment's truth: what moved while it was read.
     fn moved(&self) -> Bytes {
         let swing = self.samples.as_ref().map_or(Bytes::ZERO, Samples::swing);
         let census = self.counted.census.as_ref();
-        let missed = if self.is_lost { Bytes::ZERO } else { self.lost.bytes };
+        let missed = if self.is_confirmed { Bytes::ZERO } else { self.lost.bytes };
         swing + self.unlinked_meanwhile + census.map_or(Bytes::ZERO, |census| census.moved) + missed
     }
 
     /// Whether nothing moved, and yet something is missing.
     fn is_doubtful(&self) -> bool {
-        self.lost.bytes > Bytes::ZERO && !self.is_lost && self.moved() == self.lost.bytes
-    }
-}
-
-impl Seen {
-    fn new(target: Target, observed: Observed, limits: Limits) -> Self {
-        let moved = observed.moved();
-        let Observed { samples, counted, scan, lost, is_lost, .. } = observed;
-        let lost = if is_lost { lost } else { Tally::default() };
-        Self { target, samples, counted, scan, limits, moved, lost }
+        self.lost.bytes > Bytes::ZERO && !self.is_confirmed && self.moved() == self.lost.bytes
     }
 
-    /// All that could not be looked at.
-    pub(crate) fn skips(&self) -> Vec<Skip> {
-        let mountpoint = &self.target.mount.mountpoint;
-        let samples = match &self.samples {
-            Ok(samples) => (!samples.answered).then_some(Errno::ETIMEDOUT),
-            Err(errno) => Some(*errno),
-        };
-        let mut skips: Vec<Skip> =
-            samples.map(|errno| Skip::new(Kind::Filesystem, mountpoint, errno)).into_iter().collect();
-        if self.samples.is_err() {
-            return skips;
-        }
-        match &self.counted.census {
-            Ok(walk) => {
-                // An overlay is walked itself only where the filesystem below it cannot be seen.
-                let partial = self.target.mount.root != Path::new("/") || self.target.mount.is_overlay();
-                match &walk.outside {
-                    Err(errno) => skips.push(Skip::new(Kind::Outside, mountpoint, *errno)),
-                    Ok(None) if partial => skips.push(Skip::new(Kind::Outside, mountpoint, None)),
-                    Ok(_) => {}
-                }
-                if let Err(errno) = &walk.hidden {
-                    let covers = self.target.covers.iter();
-                    skips.extend(covers.map(|cover| Skip::new(Kind::Mount, &cover.mountpoint, *errno)));
-                }
-                skips.extend(walk.skips.iter().cloned());
-            }
-            Err(errno) => skips.push(Skip::new(Kind::Directory, mountpoint, *errno)),
-        }
-        skips.extend(self.scan.skips.iter().cloned());
-        self.add_damage(&mut skips);
-        skips
-    }
-
-    /// Damage that is not among them yet: what is known by its number only, or, where nothing at all is known
-    /// of where it is, that there is some.
-    fn add_damage(&self, skips: &mut Vec<Skip>) {
-        let mountpoint = &self.target.mount.mountpoint;
-        let is_named = |skip: &&Skip| skip.kind != Kind::Inode;
-        let named: FxHashSet<u64> = skips.iter().filter(is_named).filter_map(|skip| skip.inode).collect();
-        skips.retain(|skip| is_named(&skip) || skip.inode.is_none_or(|inode| !named.contains(&inode)));
-        let known: FxHashSet<u64> = skips.iter().filter_map(|skip| skip.inode).collect();
-        let damaged = self.counted.internal.iter().flat_map(|internal| &internal.damaged);
-        let damaged = damaged.filter(|damaged| !known.contains(&damaged.inode));
-        skips.extend(damaged.map(|damaged| damaged.skip(mountpoint)));
-        if skips.iter().any(Skip::is_damage) {
-            return;
-        }
-        let Damage { tables, met } = &self.counted.damage;
-        let skip = |kind| Skip::new(kind, mountpoint, Errno::EUCLEAN);
-        skips.extend(met.inodes.iter().map(|inode| skip(Kind::LeftOut).of_inode(*inode)));
-        if met.inodes.is_empty() && met.any {
-            skips.push(skip(Kind::LeftOut));
-        } else if *tables && !met.any {
-            skips.push(skip(Kind::InodeTables));
-        }
+    /// What is kept of it for the report.
+    fn into_run(self, target: Target, limits: Limits) -> FilesystemRun {
+        let moved = self.moved();
+        let Self { samples, counted, scan, lost, is_confirmed, .. } = self;
+        let lost = if is_confirmed { lost } else { Tally::default() };
+        FilesystemRun { target, samples, counted, scan, limits, moved, lost }
     }
 }

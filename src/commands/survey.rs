@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use rustc_hash::FxHashSet;
 
 use crate::commands::error::{Error, Result};
-use crate::commands::explain::Request;
+use crate::commands::request::Request;
 use crate::filesystems::{Listing, Mounted, Unlinked};
 use crate::holders::{Found, Held, Places, Scan, kernel, own_pids};
 use crate::model::capability::{Capability, Effective};

@@ -13,8 +13,8 @@ use super::destination::{self, Destination, former_name};
 use super::{Options, save};
 use crate::commands::assemble;
 use crate::commands::destination::Directory;
-use crate::commands::explain;
 use crate::commands::refusal::Refusal;
+use crate::commands::request::Request;
 use crate::commands::survey;
 use crate::commands::verified_file::Opened;
 use crate::filesystems;
@@ -53,11 +53,11 @@ pub fn recover_all(request: &AllRequest, monitor: &Monitor) -> Result<(Index, Op
     let index = Destination::new(&directory, OsStr::new(INDEX), options.force)?;
     let started = SystemTime::now();
     let mounts = locate::read_mounts(filesystems::TRAITS_OF)?;
-    let search = explain::Request {
+    let search = Request {
         paths: filesystem.iter().cloned().collect(),
         all: filesystem.is_none(),
         timeout: *timeout,
-        ..explain::Request::default()
+        ..Request::default()
     };
     let targets = survey::targets(&search, &mounts)?;
     let all: Vec<_> = targets.iter().map(Some).collect();

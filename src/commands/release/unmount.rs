@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::commands::assemble;
-use crate::commands::explain;
 use crate::commands::refusal::Refusal;
+use crate::commands::request::Request;
 use crate::commands::survey::{self, PROC};
 use crate::commands::verified_file::Wanted;
 use crate::filesystems;
@@ -140,7 +140,7 @@ impl Plan {
 /// The inode with that number as a report would list it, and whether the filesystem itself lists it.
 fn find(wanted: &Wanted, target: &Target, mounts: &Mounts) -> Result<(Option<Held>, bool), Refusal> {
     let what = wanted.what;
-    let request = explain::Request { timeout: wanted.timeout, ..explain::Request::default() };
+    let request = Request { timeout: wanted.timeout, ..Request::default() };
     let scan = survey::holders(&[Some(target)], mounts, &request)?.pop().unwrap_or_default();
     let is_it =
         |held: &Held| FileSpec::Inode(held.stat.inode) == what && !held.stat.is_in_deleted_subvolume();
