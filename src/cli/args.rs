@@ -319,7 +319,7 @@ impl Common {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::detached::Deadline;
+    use crate::sys::deadline::Deadline;
     use clap::CommandFactory;
     use proptest::prelude::*;
 

@@ -16,7 +16,7 @@ use signal_hook::low_level::pipe;
 
 use super::{Exit, exit, fail};
 use crate::model::monitor::Monitor;
-use crate::sys::detached::{self as deadline, Deadline};
+use crate::sys::deadline::{self, Deadline};
 use crate::sys::process::is_ready;
 use crate::sys::worker::{self, Descriptors, Worker};
 

@@ -22,7 +22,8 @@ use super::second_pass::Found;
 use super::{Held, Key, Scan, Unseen, key};
 use crate::model::deleted::Hold;
 use crate::model::skips::{Kind, Skip};
-use crate::sys::detached::{Deadline, detach};
+use crate::sys::deadline::Deadline;
+use crate::sys::detached::detach;
 use crate::sys::{thread, worker};
 
 /// More would only take longer to start than a scan lasts.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::sys::detached::{Deadline, within};
+use crate::sys::deadline::Deadline;
+use crate::sys::detached::within;
 
 /// Looks names up until a deadline; whoever is asked for later has a number only.
 pub(crate) struct Accounts(Deadline);

@@ -12,7 +12,7 @@ use nix::unistd::gettid;
 
 use crate::sys::thread::spawn;
 
-pub use crate::sys::deadline::{Deadline, interrupt};
+use crate::sys::deadline::Deadline;
 
 /// The result of `call`, or `None` when it has not returned within `timeout`. The thread that is
 /// left behind ends with the process.

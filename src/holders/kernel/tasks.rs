@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 
 use crate::holders::process::numbers;
 use crate::holders::scan::outside_namespace;
-use crate::sys::detached::{Deadline, detach};
+use crate::sys::deadline::Deadline;
+use crate::sys::detached::detach;
 
 /// A task in each mount namespace.
 #[derive(Debug, Default)]
