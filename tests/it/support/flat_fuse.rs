@@ -13,27 +13,16 @@ use std::time::Duration;
 use nix::libc;
 use nix::mount::{MntFlags, umount2};
 
-use super::fuse::{connect, init, statfs, u32_at, u64_at, words};
+use super::fuse::{
+    BATCH_FORGET, FORGET, GETATTR, INIT, INTERRUPT, LOOKUP, OPEN, OPENDIR, READ, READDIR, RELEASE,
+    RELEASEDIR, STATFS, UNLINK, connect, init, statfs, u32_at, u64_at, words,
+};
 
-/// Request numbers of the FUSE protocol.
-const LOOKUP: u32 = 1;
-const FORGET: u32 = 2;
-const GETATTR: u32 = 3;
+/// Request numbers of the FUSE protocol that only this server answers.
 const SETATTR: u32 = 4;
-const UNLINK: u32 = 10;
 const RENAME: u32 = 12;
-const OPEN: u32 = 14;
-const READ: u32 = 15;
 const WRITE: u32 = 16;
-const STATFS: u32 = 17;
-const RELEASE: u32 = 18;
-const INIT: u32 = 26;
-const OPENDIR: u32 = 27;
-const READDIR: u32 = 28;
-const RELEASEDIR: u32 = 29;
 const CREATE: u32 = 35;
-const INTERRUPT: u32 = 36;
-const BATCH_FORGET: u32 = 42;
 
 /// The directory.
 const ROOT: u64 = 1;

@@ -18,20 +18,20 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 /// Request numbers of the FUSE protocol.
-const LOOKUP: u32 = 1;
-const FORGET: u32 = 2;
-const GETATTR: u32 = 3;
-const UNLINK: u32 = 10;
-const OPEN: u32 = 14;
-const READ: u32 = 15;
-const STATFS: u32 = 17;
-const RELEASE: u32 = 18;
-const INIT: u32 = 26;
-const OPENDIR: u32 = 27;
-const READDIR: u32 = 28;
-const RELEASEDIR: u32 = 29;
-const INTERRUPT: u32 = 36;
-const BATCH_FORGET: u32 = 42;
+pub(super) const LOOKUP: u32 = 1;
+pub(super) const FORGET: u32 = 2;
+pub(super) const GETATTR: u32 = 3;
+pub(super) const UNLINK: u32 = 10;
+pub(super) const OPEN: u32 = 14;
+pub(super) const READ: u32 = 15;
+pub(super) const STATFS: u32 = 17;
+pub(super) const RELEASE: u32 = 18;
+pub(super) const INIT: u32 = 26;
+pub(super) const OPENDIR: u32 = 27;
+pub(super) const READDIR: u32 = 28;
+pub(super) const RELEASEDIR: u32 = 29;
+pub(super) const INTERRUPT: u32 = 36;
+pub(super) const BATCH_FORGET: u32 = 42;
 
 /// Four directories and four files in each directory down to this depth: 4^12
 /// directories are more than any test waits for.
